@@ -1,0 +1,28 @@
+"""The Celery app and the whole beat table: everything that runs by itself, and how often."""
+
+import os
+from typing import Any
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+app = Celery("selection")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    # A task that could not start before its successor is due is dropped, so a slow or absent worker
+    # finds one of each waiting, not a day's worth.
+    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 5)}}
+
+
+app.conf.beat_schedule = {
+    "drain-spool": _every(1, "telemetry.tasks.drain_spool"),
+    "roll-up-dirty-buckets": _every(5, "telemetry.tasks.roll_up_dirty_buckets"),
+    "write-snapshot": _every(60, "routing.tasks.write_snapshot"),
+    "prune-snapshots": _every(3600, "routing.tasks.prune_snapshots"),
+    "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
+    "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),
+}

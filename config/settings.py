@@ -1,0 +1,244 @@
+"""Django settings, derived from config.env. Modes are documented in docs/modes.md."""
+
+from datetime import timedelta
+from typing import Any
+
+import dj_database_url
+from csp.constants import NONE, SELF
+
+from config.env import BASE_DIR, Mode, load_env, local_secret_key
+
+ENV = load_env()
+MODE = ENV.deployment_mode
+DATA_DIR = ENV.data_dir
+
+DEBUG = MODE in (Mode.LOCAL, Mode.DEVELOPMENT)
+SECRET_KEY = ENV.secret_key or local_secret_key(DATA_DIR)
+SECRET_KEY_FALLBACKS = list(ENV.secret_key_fallbacks)
+ALLOWED_HOSTS = list(ENV.allowed_hosts) or ["localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = list(ENV.csrf_trusted_origins)
+
+INSTALLED_APPS = [
+    "commandcenter.apps.CommandCenterAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_api_key",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_htmx",
+    "csp",
+    "waffle",
+    "catalog",
+    "telemetry",
+    "overrides",
+    "routing",
+    "commandcenter",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+
+def _database(url: str) -> dict[str, Any]:
+    config: dict[str, Any] = dict(dj_database_url.parse(url))
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["OPTIONS"] = {
+            # Write locks are taken when a transaction begins, so two writers queue instead of failing.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            # FULL: an accepted event survives a power cut, not only a killed process.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        }
+    else:
+        # A pool of kept connections: a new one per request costs an order of magnitude in throughput.
+        config["OPTIONS"] = {
+            **config.get("OPTIONS", {}),
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 5},
+            "connect_timeout": 3,
+            "options": "-c statement_timeout=15000 -c lock_timeout=5000",
+        }
+    return config
+
+
+if not ENV.database_url:
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+DATABASES = {"default": _database(ENV.database_url or f"sqlite:///{DATA_DIR / 'selection.sqlite3'}")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Verified keys stay in the process: a shared cache would cost a round trip per request.
+_PROCESS_CACHE = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+CACHES: dict[str, dict[str, Any]] = {
+    "default": (
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ENV.redis_url,
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
+        if ENV.redis_url
+        else {**_PROCESS_CACHE, "LOCATION": "default"}
+    ),
+    "service_keys": {**_PROCESS_CACHE, "LOCATION": "service-keys"},
+}
+
+# --- ClickHouse (telemetry.clickhouse is the only door) ---
+CLICKHOUSE_URL = ENV.clickhouse_url or f"chdb://{DATA_DIR / 'clickhouse'}"
+CLICKHOUSE_CLUSTER = ENV.clickhouse_cluster
+CLICKHOUSE_CONNECT_TIMEOUT = ENV.clickhouse_connect_timeout
+CLICKHOUSE_QUERY_TIMEOUT = ENV.clickhouse_query_timeout
+CLICKHOUSE_POOL_SIZE = ENV.clickhouse_pool_size
+
+# --- What the product does ---
+ENABLED_TIERS = frozenset(ENV.enabled_tiers)
+BUNDLE_REFRESH_SECONDS = ENV.bundle_refresh_seconds
+SERVICE_KEY_CACHE_SECONDS = ENV.service_key_cache_seconds
+SNAPSHOT_KEEP_DAYS = ENV.snapshot_keep_days
+DRAIN_BLOCK_ROWS = ENV.drain_block_rows
+QUARANTINE_KEEP = ENV.quarantine_keep
+RETENTION_DAYS = {
+    "completions": ENV.retention_raw_days,
+    "rollup_5m": ENV.retention_5m_days,
+    "rollup_1h": ENV.retention_1h_days,
+    "rollup_24h": ENV.retention_24h_days,
+}
+
+# --- Flags ---
+# The custom model stands before the first migration: waffle cannot change it afterwards.
+WAFFLE_FLAG_MODEL = "overrides.Flag"
+WAFFLE_CREATE_MISSING_FLAGS = False
+
+# --- API ---
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "catalog.access.ServiceKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["catalog.access.HasVerb"],
+    "DEFAULT_RENDERER_CLASSES": ["catalog.rendering.OrjsonRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["catalog.rendering.OrjsonParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "catalog.problems.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Automated LLM Selection",
+    "DESCRIPTION": "Picks, per conversation, the cheapest LLM profile that still meets the persona's SLA.",
+    "VERSION": "1.0.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Celery (the beat table stands in config.celery) ---
+CELERY_BROKER_URL = ENV.redis_url or "memory://"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = 240
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600} if ENV.redis_url else {}
+CELERY_TIMEZONE = "UTC"
+
+# --- Security ---
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.use_https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
+SECURE_SSL_REDIRECT = ENV.use_https
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if ENV.use_https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.use_https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.use_https else None
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+# The largest body is telemetry's (2 MB); its view reads the stream itself and stops there.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+# --- Language, time, files ---
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "django.contrib.staticfiles.storage.StaticFilesStorage"
+            if DEBUG
+            else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        )
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": ENV.log_level},
+    "loggers": {
+        # One line a minute per task is enough; failures are logged by the tasks themselves.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,82 @@
+"""What people decided: the feature flag that turns automatic selection on, per tenant and share."""
+
+import secrets
+from decimal import Decimal
+from typing import Any
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+from waffle.models import AbstractBaseFlag
+
+from catalog.models import Tenant
+from catalog.versions import PolicyModel, bump_version
+
+_PERCENT = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))]
+_PERCENT_CHECK = Q(rollout_percent__gte=0, rollout_percent__lte=100)
+
+
+def new_salt() -> str:
+    return secrets.token_hex(8)
+
+
+class Flag(AbstractBaseFlag):
+    """A waffle flag that rolls out per tenant and by a stable share of conversations.
+
+    ``everyone`` (yes or no) wins; else a tenant's own percentage, else ``rollout_percent``. Waffle's own
+    ``percent`` and ``testing`` stay unused: the first flips per request, the second lets anyone flip the
+    flag by query string.
+    """
+
+    rollout_percent = models.DecimalField(
+        max_digits=5,
+        decimal_places=2,
+        default=Decimal(0),
+        validators=_PERCENT,
+        help_text="Share of conversations, 0 to 100, of tenants that have no row of their own. "
+        "Stable: a conversation keeps its side, and raising the percentage never takes one out.",
+    )
+    salt = models.CharField(
+        max_length=32,
+        default=new_salt,
+        editable=False,
+        help_text="Makes the shares of two flags independent of each other.",
+    )
+    tenants = models.ManyToManyField(Tenant, through="FlagTenant", related_name="flags")
+
+    class Meta(AbstractBaseFlag.Meta):
+        abstract = False
+        ordering = ["name"]
+        constraints = [models.CheckConstraint(condition=_PERCENT_CHECK, name="flag_rollout_percent_range")]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            bump_version()
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            deleted: tuple[int, dict[str, int]] = super().delete(*args, **kwargs)
+            bump_version()
+        return deleted
+
+
+class FlagTenant(PolicyModel):
+    """One tenant's own rollout percentage of a flag."""
+
+    flag = models.ForeignKey(Flag, on_delete=models.CASCADE, related_name="tenant_rollouts")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="flag_rollouts")
+    rollout_percent = models.DecimalField(
+        max_digits=5, decimal_places=2, validators=_PERCENT, help_text="Share of conversations, 0 to 100."
+    )
+
+    class Meta:
+        ordering = ["tenant__slug"]
+        verbose_name = "tenant's rollout"
+        constraints = [
+            models.UniqueConstraint(fields=["flag", "tenant"], name="flag_once_per_tenant"),
+            models.CheckConstraint(condition=_PERCENT_CHECK, name="flag_tenant_rollout_percent_range"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant}: {self.rollout_percent}%"

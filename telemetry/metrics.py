@@ -1,0 +1,122 @@
+"""Metrics of profiles over trailing windows, read from roll-ups only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from telemetry.clickhouse import ClickHouse
+from telemetry.rollups import floor
+from telemetry.totals import Totals
+
+_FIVE_MINUTES = timedelta(minutes=5)
+_HOUR = timedelta(hours=1)
+
+
+class Window(StrEnum):
+    """Trailing windows."""
+
+    M5 = "5m"
+    H1 = "1h"
+    H24 = "24h"
+
+    @property
+    def length(self) -> timedelta:
+        return {Window.M5: _FIVE_MINUTES, Window.H1: _HOUR, Window.H24: timedelta(hours=24)}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole 5-minute buckets, ``start`` inclusive, ``end`` exclusive, UTC."""
+
+    start: datetime
+    end: datetime
+
+
+def trailing(window: Window, now: datetime) -> Span:
+    """The window that ends now, widened to whole 5-minute buckets on both sides, so that it always holds
+    the full window and the running bucket."""
+    start = floor(now - window.length, _FIVE_MINUTES)
+    running = floor(now, _FIVE_MINUTES)
+    return Span(start, running if running == now else running + _FIVE_MINUTES)
+
+
+_SUMS = ", ".join(
+    f"sum({field.name}) AS s_{field.name}"
+    for field in fields(Totals)
+    if field.name not in ("latency", "last_event_at")
+)
+
+
+def _part(table: str, number: int, columns: str) -> str:
+    measures = ", ".join(field.name for field in fields(Totals))
+    return f"""
+        SELECT {columns}, {measures} FROM {table} FINAL
+        WHERE bucket >= %(from{number})s AND bucket < %(to{number})s AND requests > 0 {{conditions}}
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What totals are of. ``tenant`` None: over all tenants."""
+
+    tenant: str | None
+    persona: str
+    profile: str
+
+
+def read_totals(
+    clickhouse: ClickHouse,
+    span: Span,
+    *,
+    by_tenant: bool = True,
+    tenant: str | None = None,
+    persona: str | None = None,
+    task: str | None = None,
+) -> dict[Key, Totals]:
+    """Exact totals per profile and scope; with ``by_tenant`` False per persona over all tenants.
+
+    Whole hours come from rollup_1h, the ends from rollup_5m: the same sums, far fewer rows. Raises
+    ClickHouseError.
+    """
+    columns = "tenant, persona, profile" if by_tenant else "persona, profile"
+    parts, parameters = _parts(span, columns)
+    conditions = ""
+    for name, value in (("tenant", tenant), ("persona", persona), ("task", task)):
+        if value is not None:
+            conditions += f" AND {name} = %({name})s"
+            parameters[name] = value
+    union = " UNION ALL ".join(parts).replace("{conditions}", conditions)
+    rows = clickhouse.query(
+        f"""
+        SELECT {columns}, {_SUMS}, sumForEach(latency) AS s_latency, max(last_event_at) AS s_last_event_at
+        FROM ({union}) GROUP BY {columns}
+        """,
+        parameters,
+    )
+    return {Key(row.get("tenant"), row["persona"], row["profile"]): _totals(row) for row in rows}
+
+
+def _parts(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:
+    first_hour = -(-int(span.start.timestamp()) // 3600) * 3600
+    whole_from = span.start + timedelta(seconds=first_hour - span.start.timestamp())
+    whole_to = floor(span.end, _HOUR)
+    if whole_from >= whole_to:
+        pieces = [("rollup_5m", span.start, span.end)]
+    else:
+        pieces = [
+            ("rollup_5m", span.start, whole_from),
+            ("rollup_1h", whole_from, whole_to),
+            ("rollup_5m", whole_to, span.end),
+        ]
+    parameters: dict[str, Any] = {}
+    parts = []
+    for number, (table, start, end) in enumerate(piece for piece in pieces if piece[1] < piece[2]):
+        parameters |= {f"from{number}": start, f"to{number}": end}
+        parts.append(_part(table, number, columns))
+    return parts, parameters
+
+
+def _totals(row: Mapping[str, Any]) -> Totals:
+    return Totals(**{field.name: row[f"s_{field.name}"] for field in fields(Totals)})

@@ -1,0 +1,75 @@
+"""What Celery beat runs for telemetry (the table is in config.celery)."""
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
+
+from telemetry import ingest, retention, rollups, spool
+from telemetry.clickhouse import ClickHouseError, get_clickhouse
+from telemetry.lease import lease
+
+log = logging.getLogger(__name__)
+
+#: Longer than a task may run (CELERY_TASK_TIME_LIMIT), so a living runner never loses its lease.
+_LEASE = timedelta(minutes=6)
+
+
+@shared_task
+def drain_spool() -> int:
+    """Send waiting events to ClickHouse. While it is away they wait, and the next second tries again."""
+    now = timezone.now()
+    with lease("drain", now, _LEASE) as won:
+        if not won:
+            return 0
+        try:
+            clickhouse = get_clickhouse()
+            sent = spool.drain(clickhouse, now, settings.DRAIN_BLOCK_ROWS)
+            if not sent:
+                # An empty spool proves nothing about ClickHouse; a ping does.
+                clickhouse.ping()
+        except ClickHouseError as error:
+            log.warning("drain: %s", error)
+            spool.note_failure("drain", timezone.now(), error)
+            return 0
+        # An idle second is no news, unless the last news was bad.
+        if sent or spool.is_failing("drain"):
+            spool.note_success("drain", timezone.now())
+        return sent
+
+
+@shared_task
+def roll_up_dirty_buckets() -> int:
+    """Recompute what changed. A failure leaves the marks, so the next run does it."""
+    now = timezone.now()
+    with lease("rollup", now, _LEASE) as won:
+        if not won:
+            return 0
+        try:
+            clickhouse = get_clickhouse()
+            clickhouse.ping()
+            count = rollups.roll_up_dirty(clickhouse, timezone.now)
+        except ClickHouseError as error:
+            log.warning("roll-up: %s", error)
+            spool.note_failure("rollup", timezone.now(), error)
+            return 0
+        spool.note_success("rollup", timezone.now())
+        return count
+
+
+@shared_task
+def apply_retention() -> None:
+    """Drop partitions past their age."""
+    try:
+        for dropped in retention.apply_retention(get_clickhouse(), timezone.now(), settings.RETENTION_DAYS):
+            log.info("retention: dropped %s partition %s", dropped.table, dropped.partition)
+    except ClickHouseError as error:
+        log.warning("retention: %s", error)
+
+
+@shared_task
+def trim_quarantine() -> int:
+    """Keep the newest QUARANTINE_KEEP refused events."""
+    return ingest.trim_quarantine(settings.QUARANTINE_KEEP)

@@ -4,9 +4,13 @@ from datetime import timedelta
 from typing import Any
 
 import dj_database_url
+import django_stubs_ext
 from csp.constants import NONE, SELF
 
 from config.env import BASE_DIR, Mode, load_env, local_secret_key
+
+# Lets generic classes of Django and its stubs be subscripted at run time.
+django_stubs_ext.monkeypatch()
 
 ENV = load_env()
 MODE = ENV.deployment_mode
@@ -37,6 +41,7 @@ INSTALLED_APPS = [
     "overrides",
     "routing",
     "commandcenter",
+    *([] if MODE is Mode.PRODUCTION else ["demo"]),
 ]
 
 MIDDLEWARE = [

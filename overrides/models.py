@@ -7,7 +7,7 @@ from typing import Any
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
-from waffle.models import AbstractBaseFlag
+from waffle.models import AbstractUserFlag
 
 from catalog.models import Tenant
 from catalog.versions import PolicyModel, bump_version
@@ -20,7 +20,7 @@ def new_salt() -> str:
     return secrets.token_hex(8)
 
 
-class Flag(AbstractBaseFlag):
+class Flag(AbstractUserFlag):
     """A waffle flag that rolls out per tenant and by a stable share of conversations.
 
     ``everyone`` (yes or no) wins; else a tenant's own percentage, else ``rollout_percent``. Waffle's own
@@ -44,7 +44,7 @@ class Flag(AbstractBaseFlag):
     )
     tenants = models.ManyToManyField(Tenant, through="FlagTenant", related_name="flags")
 
-    class Meta(AbstractBaseFlag.Meta):
+    class Meta(AbstractUserFlag.Meta):
         abstract = False
         ordering = ["name"]
         constraints = [models.CheckConstraint(condition=_PERCENT_CHECK, name="flag_rollout_percent_range")]

@@ -1,0 +1,160 @@
+"""Everything in one process: `python -m config.embedded` (what `make run` starts).
+
+Web server, Celery worker and beat share the process because the embedded ClickHouse engine lets only
+one process open its files. Production runs them apart (README).
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+log = logging.getLogger("config.embedded")
+
+
+def main() -> int:
+    options = _options()
+    began = time.monotonic()
+    import django
+
+    django.setup()
+    _prepare()
+    credentials = None
+    if options.demo:
+        from django.utils import timezone
+
+        from demo.load import load_demo
+
+        credentials = load_demo(timezone.now, _say)
+    with ExitStack() as running:
+        _start_celery(running)
+        url = _start_web(running, options.host, options.port)
+        if credentials:
+            _start_live(running, url, credentials.service_key)
+        _say(f"ready after {time.monotonic() - began:.1f} s")
+        _announce(url, credentials)
+        _wait_for_signal()
+        _say("stopping")
+    from telemetry.clickhouse import close_clickhouse
+
+    close_clickhouse()
+    _say("stopped")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m config.embedded",
+        description="Web, worker and beat in one process, on embedded engines.",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default %(default)s")
+    parser.add_argument("--demo", action="store_true", help="load the demo and send live traffic")
+    return parser.parse_args()
+
+
+def _say(message: str) -> None:
+    print(f"selection: {message}", flush=True)  # noqa: T201  # this is a program's face
+
+
+def _prepare() -> None:
+    from django.conf import settings
+    from django.core.management import call_command
+
+    if settings.ENV.redis_url:
+        _say("note: REDIS_URL is set; this process's worker and beat will use that broker")
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("clickhouse_migrate", verbosity=0)
+
+
+def _start_celery(running: ExitStack) -> None:
+    from celery.beat import EmbeddedService, Scheduler
+
+    from config.celery import app
+
+    app.set_default()
+    app.finalize()
+    app.loader.import_default_modules()
+    # WorkController, not the worker command: it leaves the process's signal handlers alone.
+    worker: Any = app.WorkController(
+        app=app,
+        pool_cls="threads",
+        concurrency=2,
+        loglevel=logging.WARNING,
+        without_heartbeat=True,
+        without_mingle=True,
+        without_gossip=True,
+    )
+    thread = threading.Thread(target=worker.start, name="celery-worker", daemon=True)
+    thread.start()
+    running.callback(thread.join, 10)
+    running.callback(worker.stop)
+    # The schedule lives in memory: this process starts from nothing each time.
+    beat: Any = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls=Scheduler)
+    beat.daemon = True
+    beat.start()
+    running.callback(beat.stop)
+
+
+def _start_web(running: ExitStack, host: str, port: int) -> str:
+    import waitress
+
+    from config.wsgi import application
+
+    try:
+        server: Any = waitress.create_server(application, host=host, port=port, threads=8, ident="")
+    except OSError as error:
+        raise SystemExit(
+            f"selection: cannot listen on {host}:{port}: {error.strerror}. Try PORT=8001."
+        ) from None
+    thread = threading.Thread(target=server.run, name="web", daemon=True)
+    thread.start()
+    running.callback(server.close)
+    return f"http://{host}:{server.effective_port}"
+
+
+def _start_live(running: ExitStack, url: str, key: str) -> None:
+    from django.utils import timezone
+
+    from demo.live import LiveTraffic
+
+    live = LiveTraffic(url, key, timezone.now)
+    live.start()
+    running.callback(live.stop)
+
+
+def _announce(url: str, credentials: Any) -> None:
+    lines = ["", f"  Command Center   {url}/admin/", f"  API docs         {url}/api/docs/"]
+    if credentials:
+        lines += [
+            f"  admin login      admin / {credentials.admin_password}",
+            f"  operator login   operator / {credentials.operator_password}   (looks, changes nothing)",
+            "",
+            "  Ask for a profile:",
+            "",
+            f"  curl -s {url}/api/v1/selections -H 'Authorization: Api-Key {credentials.service_key}' \\",
+            "    -H 'Content-Type: application/json' \\",
+            '    -d \'{"tenant": "aurora", "persona": "essayist", "conversation_id": "try-1", "task": "essay"}\'',
+        ]
+    print("\n".join([*lines, "", "  Ctrl-C stops everything.", ""]), flush=True)  # noqa: T201
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    handler: Callable[..., None] = lambda *_: stop.set()  # noqa: E731
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
+    while not stop.wait(1):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,9 @@ NOTE = "Automatic model selection. Off: every conversation gets its scope's defa
 
 
 def make(apps, schema_editor):
-    apps.get_model("overrides", "Flag").objects.get_or_create(name=NAME, defaults={"note": NOTE, "superusers": False})
+    apps.get_model("overrides", "Flag").objects.get_or_create(
+        name=NAME, defaults={"note": NOTE, "superusers": False}
+    )
 
 
 def remove(apps, schema_editor):

@@ -4,25 +4,31 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='ScoreSnapshot',
+            name="ScoreSnapshot",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('created_at', models.DateTimeField(db_index=True)),
-                ('policy_version', models.PositiveBigIntegerField(help_text="The catalogue's version it was scored under.")),
-                ('scopes', models.PositiveIntegerField()),
-                ('checksum', models.CharField(max_length=64)),
-                ('payload', models.BinaryField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("created_at", models.DateTimeField(db_index=True)),
+                (
+                    "policy_version",
+                    models.PositiveBigIntegerField(help_text="The catalogue's version it was scored under."),
+                ),
+                ("scopes", models.PositiveIntegerField()),
+                ("checksum", models.CharField(max_length=64)),
+                ("payload", models.BinaryField()),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
     ]

@@ -1,0 +1,65 @@
+# `make run` and `make test` need Python 3.11 and nothing else; `make services` needs apt and root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+HOST ?= 127.0.0.1
+DEMO ?= 1
+WORKERS ?= 2
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-postgres lint services bench requirements clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+# Runtime and embedded sets run the product; the development set joins for checks and tests.
+$(STAMP)-run: requirements.txt requirements-embedded.txt | $(VENV)/bin/python
+	@echo "installing packages (once)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-embedded.txt
+	@touch $@
+
+$(STAMP)-dev: requirements-dev.txt $(STAMP)-run
+	@echo "installing development packages (once)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an empty catalogue)
+	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
+
+test: $(STAMP)-dev ## Run the whole suite; parts that need servers are skipped unless `make services` ran
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(MAKE) --no-print-directory test-postgres
+
+test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
+	$(BIN)/python -m tests.on_postgres
+
+lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deployment checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/djlint templates --check --lint --quiet
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python -m tests.check_deploy
+
+services: ## Install the servers and the browser that tests use (Debian, root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless >/dev/null
+
+bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
+	$(BIN)/python -m bench
+
+requirements: $(STAMP)-dev ## Resolve the pinned requirements files again from the .in files
+	for set in "" -embedded -dev; do \
+		$(BIN)/uv pip compile -q --generate-hashes --no-header requirements$$set.in -o requirements$$set.txt || exit 1; \
+	done
+
+clean: ## Delete the demo's data (not the virtual environment)
+	rm -rf var

@@ -1,0 +1,142 @@
+"""Routing's endpoints: ask for a profile, read the rankings behind the answer."""
+
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from catalog.access import caller, visible_tenant
+from catalog.problems import Problem
+from catalog.slugs import validate_slug
+from routing.bundle import current_bundle
+from routing.engine import SelectionProblem, SelectionRequest, decide
+from telemetry.freshness_state import state
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses members that it does not know: a misspelt one would otherwise be dropped in silence."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
+            names = ", ".join(sorted(str(name)[:60] for name in unknown)[:5])
+            raise serializers.ValidationError({"": [f"Unknown members: {names}."]})
+        return super().to_internal_value(data)
+
+
+class SelectionSerializer(StrictSerializer):
+    tenant = serializers.CharField(max_length=63)
+    persona = serializers.CharField(max_length=63)
+    conversation_id = serializers.RegexField(
+        r"^[^\x00-\x1f\x7f]+\Z",
+        max_length=200,
+        help_text="Yours; one conversation always gets the same side of the flag.",
+    )
+    task = serializers.CharField(max_length=63, default="general", validators=[validate_slug])
+
+
+class ProfileSerializer(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    base_url = serializers.CharField()
+
+
+class DecisionSerializer(serializers.Serializer[Any]):
+    decision_id = serializers.UUIDField()
+    tenant = serializers.CharField()
+    persona = serializers.CharField()
+    conversation_id = serializers.CharField()
+    task = serializers.CharField()
+    profile = ProfileSerializer()
+    reason = serializers.CharField(help_text="docs/decisions.md explains each.")
+    explanation = serializers.CharField()
+    candidates = serializers.ListField(child=serializers.DictField())
+    fallback = serializers.ListField(child=serializers.CharField())
+    propensity = serializers.FloatField()
+    bundle_version = serializers.CharField()
+    snapshot_id = serializers.CharField(allow_null=True)
+    freshness = serializers.CharField()
+    as_of = serializers.DateTimeField(allow_null=True)
+    decided_at = serializers.DateTimeField()
+
+
+class SelectionsView(APIView):
+    """Ask which profile a conversation should use. The answer says why."""
+
+    verb = "select"
+
+    @extend_schema(
+        operation_id="select_profile",
+        request=SelectionSerializer,
+        responses={200: DecisionSerializer},
+        examples=[
+            OpenApiExample(
+                "Ask",
+                {"tenant": "aurora", "persona": "essayist", "conversation_id": "c-1", "task": "essay"},
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        asked = SelectionSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        fields = asked.validated_data
+        if not caller(request).may_see(fields["tenant"]):
+            # Word for word what the engine says of a tenant that does not exist.
+            raise Problem(404, "unknown_tenant", f"There is no tenant '{fields['tenant']}'.")
+        try:
+            decision = decide(current_bundle(), SelectionRequest(**fields, at=timezone.now()))
+        except SelectionProblem as problem:
+            raise Problem(problem.status, problem.code, problem.detail) from None
+        return Response(decision.to_dict())
+
+
+class RankingsQuery(serializers.Serializer[Any]):
+    tenant = serializers.CharField(max_length=63)
+    persona = serializers.CharField(max_length=63)
+
+
+class RankingsSerializer(serializers.Serializer[Any]):
+    tenant = serializers.CharField()
+    persona = serializers.CharField()
+    snapshot_id = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField(allow_null=True)
+    as_of = serializers.DateTimeField(allow_null=True)
+    freshness = serializers.CharField()
+    incumbent = serializers.CharField()
+    scorecards = serializers.ListField(child=serializers.DictField())
+
+
+class RankingsView(APIView):
+    """The scorecards of a scope, best first, as of the snapshot that steers now."""
+
+    verb = "read"
+
+    @extend_schema(operation_id="read_rankings", parameters=[RankingsQuery], responses=RankingsSerializer)
+    def get(self, request: Request) -> Response:
+        query = RankingsQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        tenant = visible_tenant(request, query.validated_data["tenant"])
+        persona = query.validated_data["persona"]
+        bundle = current_bundle()
+        if persona not in bundle.personas:
+            raise Problem(404, "unknown_persona", f"There is no persona '{persona}'.")
+        scores = bundle.scores(tenant.slug, persona)
+        snapshot = bundle.snapshot
+        as_of = scores.as_of if scores else None
+        return Response(
+            {
+                "tenant": tenant.slug,
+                "persona": persona,
+                "snapshot_id": snapshot.id if snapshot else None,
+                "created_at": snapshot.created_at if snapshot else None,
+                "as_of": as_of,
+                "freshness": state(as_of, timezone.now()).value,
+                "incumbent": bundle.default_profile(tenant.slug, persona),
+                "scorecards": [card.to_dict() for card in scores.scorecards] if scores else [],
+            }
+        )

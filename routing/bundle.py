@@ -1,0 +1,142 @@
+"""The policy bundle of this process: built from the database when the policy changed, else kept.
+
+A request looks at two numbers at most every BUNDLE_REFRESH_SECONDS; a decision itself reads nothing.
+While the database is away the last bundle stands.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
+from catalog.versions import current_version
+from overrides.flags import read_flag
+from routing.engine import (
+    Bundle,
+    BundlePersona,
+    BundleProfile,
+    BundleSnapshot,
+    BundleTenant,
+    FlagState,
+)
+from routing.models import ScoreSnapshot
+from routing.snapshots import DamagedSnapshotError, newest_id, read_snapshot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What a bundle was built from."""
+
+    policy: int
+    snapshot: int | None
+
+    def __str__(self) -> str:
+        return f"{self.policy}.{self.snapshot or 0}"
+
+
+class BundleKeeper:
+    """Keeps one bundle; ``current`` is safe to call from many threads, one of which rebuilds."""
+
+    def __init__(self, refresh_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._refresh_seconds = refresh_seconds
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._bundle: Bundle | None = None
+        self._version: _Version | None = None
+        self._checked_at = float("-inf")
+
+    def current(self) -> Bundle:
+        """The bundle, at most ``refresh_seconds`` behind the database. Raises DatabaseError only when
+        there has never been one."""
+        bundle = self._bundle
+        if bundle is not None and self._monotonic() - self._checked_at < self._refresh_seconds:
+            return bundle
+        # Of many threads one looks; the others go on with what there is, unless there is nothing yet.
+        if not self._lock.acquire(blocking=bundle is None):
+            assert bundle is not None  # noqa: S101  # for the type checker: non-blocking only with a bundle
+            return bundle
+        try:
+            return self._refresh()
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> Bundle:
+        if self._bundle is not None and self._monotonic() - self._checked_at < self._refresh_seconds:
+            return self._bundle
+        try:
+            version = _Version(current_version(), newest_id())
+            if self._bundle is None or version != self._version:
+                self._bundle, self._version = build(version, self._bundle), version
+        except DatabaseError:
+            if self._bundle is None:
+                raise
+            log.exception("the policy bundle could not be refreshed; the last one stands")
+        self._checked_at = self._monotonic()
+        return self._bundle
+
+
+def build(version: _Version, last: Bundle | None) -> Bundle:
+    """Read catalogue, flag and snapshot. A damaged snapshot is left out in favour of the last good one."""
+    flag = read_flag()
+    personas = Persona.objects.select_related("default_profile")
+    defaults = ScopeDefault.objects.values_list("tenant__slug", "persona__slug", "profile__slug")
+    return Bundle(
+        version=str(version),
+        tenants={t.slug: BundleTenant(t.slug, t.enabled) for t in Tenant.objects.all()},
+        personas={p.slug: BundlePersona(p.slug, p.enabled, p.default_profile.slug) for p in personas},
+        scope_defaults={(tenant, persona): profile for tenant, persona, profile in defaults},
+        profiles={
+            p.slug: BundleProfile(
+                slug=p.slug,
+                provider=p.provider,
+                model=p.model,
+                base_url=p.base_url,
+                tier=p.tier,
+                enabled=p.enabled,
+                context_window=p.context_window,
+            )
+            for p in ModelProfile.objects.all()
+        },
+        enabled_tiers=settings.ENABLED_TIERS,
+        flag=FlagState(everyone=flag.everyone, percent=flag.percent, tenants=flag.tenants, salt=flag.salt),
+        snapshot=_snapshot(version.snapshot, last),
+    )
+
+
+def _snapshot(pk: int | None, last: Bundle | None) -> BundleSnapshot | None:
+    stored = ScoreSnapshot.objects.filter(pk=pk).first() if pk is not None else None
+    if stored is None:
+        return None
+    try:
+        return read_snapshot(stored)
+    except DamagedSnapshotError as error:
+        log.error("%s The last good one stands.", error)  # the sentence says it all
+        return last.snapshot if last else None
+
+
+_keeper: BundleKeeper | None = None
+_keeper_lock = threading.Lock()
+
+
+def current_bundle() -> Bundle:
+    """The bundle of this process."""
+    global _keeper
+    with _keeper_lock:
+        if _keeper is None:
+            _keeper = BundleKeeper(settings.BUNDLE_REFRESH_SECONDS)
+        keeper = _keeper
+    return keeper.current()
+
+
+def forget_bundle() -> None:
+    """Drop the kept bundle; the next call builds one (for tests, whose databases repeat versions)."""
+    global _keeper
+    with _keeper_lock:
+        _keeper = None

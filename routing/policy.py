@@ -1,0 +1,229 @@
+"""The policy bundle: everything a decision depends on, as plain immutable data with one version. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from routing.scoring import Scorecard
+
+
+def canonical_json(value: object) -> bytes:
+    """The one byte form of a value: sorted keys, no spaces, UTF-8. Raises TypeError for what JSON lacks."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleTenant:
+    slug: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePersona:
+    slug: str
+    enabled: bool
+    default_profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleProfile:
+    slug: str
+    provider: str
+    model: str
+    base_url: str
+    tier: str
+    enabled: bool
+    context_window: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a worker needs to call it."""
+        return {
+            "slug": self.slug,
+            "provider": self.provider,
+            "model": self.model,
+            "base_url": self.base_url,
+            "tier": self.tier,
+            "context_window": self.context_window,
+        }
+
+
+def stable_share(salt: str, tenant: str, conversation_id: str) -> float:
+    """Where a conversation lies in [0, 1): always the same, evenly spread, independent between salts."""
+    digest = hashlib.sha256(f"{salt}|{tenant}|{conversation_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class FlagState:
+    """The flag AUTO_MODEL_SELECTION_ENABLED. Percentages are 0 to 100; ``everyone`` None looks at them."""
+
+    everyone: bool | None = False
+    percent: float = 0.0
+    tenants: Mapping[str, float] = field(default_factory=dict)
+    salt: str = ""
+
+    def is_on(self, tenant: str, conversation_id: str) -> bool:
+        """Never by chance per request; raising a percentage never turns a conversation off."""
+        if self.everyone is not None:
+            return self.everyone
+        percent = self.tenants.get(tenant, self.percent)
+        if percent <= 0 or percent >= 100:
+            return percent >= 100
+        return stable_share(self.salt, tenant, conversation_id) < percent / 100
+
+
+@dataclass(frozen=True)
+class ScopeScores:
+    """Scorecards of a scope, best first; ``as_of`` is how old they are; None: no telemetry at all."""
+
+    scorecards: tuple[Scorecard, ...]
+    as_of: datetime | None
+    incumbent: str
+
+    @cached_property
+    def ranked(self) -> tuple[Scorecard, ...]:
+        """The eligible ones, best first."""
+        return tuple(card for card in self.scorecards if card.eligible)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "scorecards": [card.to_dict() for card in self.scorecards],
+            "as_of": self.as_of.isoformat() if self.as_of else None,
+            "incumbent": self.incumbent,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ScopeScores":
+        return cls(
+            scorecards=tuple(Scorecard.from_dict(card) for card in data["scorecards"]),
+            as_of=datetime.fromisoformat(data["as_of"]) if data["as_of"] else None,
+            incumbent=data["incumbent"],
+        )
+
+
+def _nested(scopes: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    # Slugs hold no control characters, but a JSON key is one string: nesting needs no separator.
+    nested: dict[str, dict[str, Any]] = {}
+    for (tenant, persona), value in scopes.items():
+        nested.setdefault(tenant, {})[persona] = value
+    return nested
+
+
+def _flat(nested: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
+    return {(tenant, persona): value for tenant, of in nested.items() for persona, value in of.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSnapshot:
+    """All scores of one scoring run; a scope that is absent uses its persona's over all tenants."""
+
+    id: str
+    created_at: datetime
+    scopes: Mapping[tuple[str, str], ScopeScores]
+    persona_scopes: Mapping[str, ScopeScores]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "created_at": self.created_at.isoformat(),
+            "scopes": _nested({scope: scores.to_dict() for scope, scores in self.scopes.items()}),
+            "persona_scopes": {name: scores.to_dict() for name, scores in self.persona_scopes.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "BundleSnapshot":
+        return cls(
+            id=data["id"],
+            created_at=datetime.fromisoformat(data["created_at"]),
+            scopes={key: ScopeScores.from_dict(value) for key, value in _flat(data["scopes"]).items()},
+            persona_scopes={
+                name: ScopeScores.from_dict(value) for name, value in data["persona_scopes"].items()
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything a decision depends on. ``scope_defaults`` are tenants' own default profiles."""
+
+    version: str
+    tenants: Mapping[str, BundleTenant]
+    personas: Mapping[str, BundlePersona]
+    scope_defaults: Mapping[tuple[str, str], str]
+    profiles: Mapping[str, BundleProfile]
+    enabled_tiers: frozenset[str]
+    flag: FlagState
+    snapshot: BundleSnapshot | None
+
+    @cached_property
+    def usable(self) -> Mapping[str, BundleProfile]:
+        """Profiles that a decision may give: enabled, of an enabled tier."""
+        return {
+            slug: profile
+            for slug, profile in self.profiles.items()
+            if profile.enabled and profile.tier in self.enabled_tiers
+        }
+
+    @cached_property
+    def rendered(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Candidates as shown, by scope; filled by the engine as scopes are asked for, since a bundle's
+        scopes outnumber those that any one process serves."""
+        return {}
+
+    def default_profile(self, tenant: str, persona: str) -> str:
+        """The incumbent's slug of a known persona."""
+        return self.scope_defaults.get((tenant, persona)) or self.personas[persona].default_profile
+
+    def scores(self, tenant: str, persona: str) -> ScopeScores | None:
+        """The scope's scores: its own, else the persona's over all tenants; None without a snapshot, and
+        when the only scores were measured against another default profile."""
+        if self.snapshot is None:
+            return None
+        own = self.snapshot.scopes.get((tenant, persona))
+        scores = own if own is not None else self.snapshot.persona_scopes.get(persona)
+        if scores is None or scores.incumbent != self.default_profile(tenant, persona):
+            return None
+        return scores
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; ``from_dict`` gives back an equal bundle."""
+        return {
+            "version": self.version,
+            "tenants": {slug: tenant.enabled for slug, tenant in self.tenants.items()},
+            "personas": {
+                slug: {"enabled": persona.enabled, "default_profile": persona.default_profile}
+                for slug, persona in self.personas.items()
+            },
+            "scope_defaults": _nested(self.scope_defaults),
+            "profiles": {
+                slug: {**profile.to_dict(), "enabled": profile.enabled}
+                for slug, profile in self.profiles.items()
+            },
+            "enabled_tiers": sorted(self.enabled_tiers),
+            "flag": {
+                "everyone": self.flag.everyone,
+                "percent": self.flag.percent,
+                "tenants": dict(self.flag.tenants),
+                "salt": self.flag.salt,
+            },
+            "snapshot": self.snapshot.to_dict() if self.snapshot else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Bundle":
+        snapshot = data["snapshot"]
+        return cls(
+            version=data["version"],
+            tenants={slug: BundleTenant(slug, enabled) for slug, enabled in data["tenants"].items()},
+            personas={slug: BundlePersona(slug=slug, **fields) for slug, fields in data["personas"].items()},
+            scope_defaults=_flat(data["scope_defaults"]),
+            profiles={slug: BundleProfile(**fields) for slug, fields in data["profiles"].items()},
+            enabled_tiers=frozenset(data["enabled_tiers"]),
+            flag=FlagState(**data["flag"]),
+            snapshot=BundleSnapshot.from_dict(snapshot) if snapshot else None,
+        )

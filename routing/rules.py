@@ -1,0 +1,43 @@
+"""What a persona asks of a profile, and what a profile's figures come to. Pure."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Sla:
+    """Rates 0 to 1, latency in milliseconds, money in US dollars."""
+
+    min_success_rate: float
+    max_latency_p95_ms: int
+    max_safety_violation_rate: float
+    min_accuracy: float | None = None
+    max_cost_per_completion: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """They sum to 1."""
+
+    cost: float = 0.5
+    success: float = 0.3
+    latency: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRules:
+    """What a persona asks: its SLA, its weights, and how much proof it wants."""
+
+    sla: Sla
+    weights: Weights = Weights()
+    confidence: float = 0.9
+    min_samples: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """0 to 1 each, 1 is best; None: cannot be told."""
+
+    cost: float | None
+    success: float | None
+    latency: float | None

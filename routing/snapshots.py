@@ -1,0 +1,201 @@
+"""Score snapshots: every scope scored from roll-ups, written once, read back only if intact."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from django.db.models import Max
+
+from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
+from catalog.versions import current_version
+from routing.engine import BundleSnapshot, ScopeScores, canonical_json
+from routing.models import ScoreSnapshot
+from routing.scoring import Evidence, ScoringRules, Sla, Weights, choose_evidence, score_scope
+from telemetry import metrics
+from telemetry.clickhouse import ClickHouse
+from telemetry.totals import Totals
+
+_NOTHING = Totals()
+
+
+class DamagedSnapshotError(Exception):
+    """A stored snapshot does not match its checksum; it must not steer."""
+
+
+def write_snapshot(clickhouse: ClickHouse, now: datetime) -> ScoreSnapshot:
+    """Score every scope that has telemetry, and store the result. Raises ClickHouseError."""
+    catalogue = read_catalogue()
+    scored = score_all(catalogue, read_evidence(clickhouse, now))
+    payload = canonical_json(scored.to_dict(now))
+    return ScoreSnapshot.objects.create(
+        created_at=now,
+        policy_version=catalogue.version,
+        scopes=len(scored.scopes),
+        checksum=hashlib.sha256(payload).hexdigest(),
+        payload=zlib.compress(payload, 1),
+    )
+
+
+def rules_of(persona: Persona) -> ScoringRules:
+    """A persona's SLA, weights and standards of proof, as scoring takes them."""
+    return ScoringRules(
+        sla=Sla(
+            min_success_rate=float(persona.min_success_rate),
+            max_latency_p95_ms=persona.max_latency_p95_ms,
+            max_safety_violation_rate=float(persona.max_safety_violation_rate),
+            min_accuracy=None if persona.min_accuracy is None else float(persona.min_accuracy),
+            max_cost_per_completion=persona.max_cost_per_completion,
+        ),
+        weights=Weights(
+            cost=float(persona.weight_cost),
+            success=float(persona.weight_success),
+            latency=float(persona.weight_latency),
+        ),
+        confidence=float(persona.confidence),
+        min_samples=persona.min_samples,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringCatalogue:
+    """What scoring needs of the catalogue, read at one policy version. Disabled profiles are scored too,
+    so that enabling one takes effect at once; the engine decides who may win."""
+
+    version: int
+    rules: Mapping[str, ScoringRules]
+    incumbents: Mapping[str, str]
+    scope_incumbents: Mapping[tuple[str, str], str]
+    profiles: frozenset[str]
+    tenants: frozenset[str]
+
+
+def read_catalogue() -> ScoringCatalogue:
+    """A handful of queries, whatever the size."""
+    version = current_version()
+    personas = list(Persona.objects.select_related("default_profile"))
+    defaults = ScopeDefault.objects.values_list("tenant__slug", "persona__slug", "profile__slug")
+    return ScoringCatalogue(
+        version=version,
+        rules={persona.slug: rules_of(persona) for persona in personas},
+        incumbents={persona.slug: persona.default_profile.slug for persona in personas},
+        scope_incumbents={(tenant, persona): profile for tenant, persona, profile in defaults},
+        profiles=frozenset(ModelProfile.objects.values_list("slug", flat=True)),
+        tenants=frozenset(Tenant.objects.values_list("slug", flat=True)),
+    )
+
+
+#: Totals by profile, per scope; the tenant None stands for all tenants.
+ByScope = dict[tuple[str | None, str], dict[str, Totals]]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Totals of the trailing 24 hours and of the trailing hour, by scope and profile."""
+
+    day: ByScope
+    hour: ByScope
+
+
+def read_evidence(clickhouse: ClickHouse, now: datetime) -> Windows:
+    """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants."""
+    return Windows(
+        day=_by_scope(clickhouse, metrics.trailing(metrics.Window.H24, now)),
+        hour=_by_scope(clickhouse, metrics.trailing(metrics.Window.H1, now)),
+    )
+
+
+def _by_scope(clickhouse: ClickHouse, span: metrics.Span) -> ByScope:
+    found: ByScope = {}
+    for by_tenant in (True, False):
+        for key, totals in metrics.read_totals(clickhouse, span, by_tenant=by_tenant).items():
+            found.setdefault((key.tenant, key.persona), {})[key.profile] = totals
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores of every scope with telemetry or a default of its own, and per persona over all tenants."""
+
+    scopes: Mapping[tuple[str, str], ScopeScores]
+    persona_scopes: Mapping[str, ScopeScores]
+
+    def to_dict(self, now: datetime) -> dict[str, object]:
+        return BundleSnapshot(
+            id="", created_at=now, scopes=self.scopes, persona_scopes=self.persona_scopes
+        ).to_dict()
+
+
+def score_all(catalogue: ScoringCatalogue, windows: Windows) -> Scored:
+    """Score every scope; pure, so that a bench or a replay can call it with totals of any origin."""
+    active = {
+        (tenant, persona)
+        for tenant, persona in windows.day
+        if tenant is not None and tenant in catalogue.tenants and persona in catalogue.rules
+    }
+    # A tenant with a default of its own has another yardstick of cost, so it cannot use the persona's.
+    active |= {scope for scope in catalogue.scope_incumbents if scope[1] in catalogue.rules}
+    scopes = {
+        scope: _score(catalogue, windows, scope[0], scope[1], _incumbent(catalogue, scope))
+        for scope in sorted(active)
+    }
+    personas = {
+        persona: _score(catalogue, windows, None, persona, catalogue.incumbents[persona])
+        for persona in sorted(catalogue.rules)
+    }
+    return Scored(scopes, personas)
+
+
+def _incumbent(catalogue: ScoringCatalogue, scope: tuple[str, str]) -> str:
+    return catalogue.scope_incumbents.get(scope, catalogue.incumbents[scope[1]])
+
+
+def _score(
+    catalogue: ScoringCatalogue, windows: Windows, tenant: str | None, persona: str, incumbent: str
+) -> ScopeScores:
+    rules = catalogue.rules[persona]
+    evidence = []
+    for profile in sorted(catalogue.profiles):
+        own_day = windows.day.get((tenant, persona), {}).get(profile, _NOTHING)
+        own_hour = windows.hour.get((tenant, persona), {}).get(profile, _NOTHING)
+        shared_day = windows.day.get((None, persona), {}).get(profile, _NOTHING)
+        shared_hour = windows.hour.get((None, persona), {}).get(profile, _NOTHING)
+        evidence.append(
+            choose_evidence(profile, own_day, own_hour, shared_day, shared_hour, rules.min_samples)
+        )
+    cards = score_scope(rules, incumbent, evidence)
+    return ScopeScores(scorecards=cards, as_of=_as_of(evidence), incumbent=incumbent)
+
+
+def _as_of(evidence: Iterable[Evidence]) -> datetime | None:
+    """How old the scope's metrics are: the newest event of each source used (own, borrowed); of the two
+    the older one, since both steer."""
+    newest: dict[bool, datetime] = {}
+    for item in evidence:
+        last = item.day.last_event_at
+        if last is not None:
+            newest[item.borrowed] = max(last, newest.get(item.borrowed, last))
+    return min(newest.values(), default=None)
+
+
+def read_snapshot(snapshot: ScoreSnapshot) -> BundleSnapshot:
+    """The scores in a stored snapshot. Raises DamagedSnapshotError when it was altered."""
+    try:
+        payload = zlib.decompress(bytes(snapshot.payload))
+    except zlib.error as error:
+        raise DamagedSnapshotError(f"Snapshot {snapshot.pk} cannot be unpacked.") from error
+    if hashlib.sha256(payload).hexdigest() != snapshot.checksum:
+        raise DamagedSnapshotError(f"Snapshot {snapshot.pk} does not match its checksum.")
+    return BundleSnapshot.from_dict({**orjson.loads(payload), "id": str(snapshot.pk)})
+
+
+def newest_id() -> int | None:
+    """The newest snapshot's id; one index read."""
+    return ScoreSnapshot.objects.aggregate(newest=Max("id"))["newest"]
+
+
+def prune(before: datetime) -> int:
+    """Delete snapshots made before a time, but never the newest; returns how many went."""
+    return ScoreSnapshot.objects.filter(created_at__lt=before).exclude(pk=newest_id()).delete()[0]

@@ -244,6 +244,8 @@ LOGGING = {
     "loggers": {
         # One line a minute per task is enough; failures are logged by the tasks themselves.
         "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        "kombu.connection": {"level": "ERROR"},
     },
 }

@@ -12,11 +12,11 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.db.models import Max
-from routing.snapshots import write_snapshot
 
 from catalog.models import ServiceKey
 from demo import timeline
 from demo.catalogue import load_catalogue, turn_on
+from routing.snapshots import write_snapshot
 from telemetry import rollups, spool
 from telemetry.clickhouse import get_clickhouse
 from telemetry.ingest import MAX_EVENTS, accept

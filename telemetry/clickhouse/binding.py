@@ -1,5 +1,6 @@
 """Parameters and rows on their way to an engine: one escaping for both adapters."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -7,6 +8,9 @@ from enum import Enum
 from uuid import UUID
 
 from clickhouse_driver.util import escape
+
+# Not Python's own formatting: a stray %s would put all parameters, unescaped, into the statement.
+_PLACEHOLDER = re.compile(r"%%|%\((?P<name>\w+)\)s|%")
 
 
 class _UtcServer:
@@ -36,12 +40,18 @@ def bind(sql: str, params: Mapping[str, object] | None) -> str:
         return sql
     plain = {name: _plain(value) for name, value in params.items()}
     escape_params: Callable[..., dict[str, object]] = escape.escape_params
-    try:
-        return sql % escape_params(plain, _CONTEXT)
-    except KeyError as error:
-        raise ValueError(f"no value for placeholder {error}") from None
-    except TypeError as error:
-        raise ValueError(f"statement and parameters do not fit: {error}") from None
+    literals = escape_params(plain, _CONTEXT)
+
+    def literal(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        if found["name"] is None:
+            raise ValueError(f"{sql[found.start() :][:12]!r} is neither %(name)s nor %%")
+        if found["name"] not in literals:
+            raise ValueError(f"no value for placeholder {found['name']}")
+        return str(literals[found["name"]])
+
+    return _PLACEHOLDER.sub(literal, sql)
 
 
 def _plain(value: object) -> object:

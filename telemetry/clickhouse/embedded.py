@@ -92,8 +92,9 @@ class EmbeddedClickHouse(ClickHouse):
         if not rows:
             return
         names = ", ".join(identifier(column, "column") for column in columns)
+        identifier(table, "table")
         try:
-            self._refuse_unfit(identifier(table, "table"), columns, rows)
+            self._refuse_unfit(table, columns, rows)
             lines = b"\n".join(
                 orjson.dumps(row, default=_json, option=orjson.OPT_PASSTHROUGH_DATETIME) for row in rows
             )
@@ -205,14 +206,20 @@ def _refuse_after_fork() -> None:
         )
 
 
-def _abandon_sessions_after_fork() -> None:
+def _abandon_engine_after_fork() -> None:
+    if _engine_pid is None:
+        return
     for session in list(_open_sessions):
         # Closing would hang, and freeing too: the session forgets its connection, which is never freed.
         connection, session._conn = session._conn, None
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    # So would the engine's own clean-up when the child ends: end for good before it, after Python's.
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
 
 
-os.register_at_fork(after_in_child=_abandon_sessions_after_fork)
+os.register_at_fork(after_in_child=_abandon_engine_after_fork)
 
 
 def _json(value: object) -> object:

@@ -33,7 +33,7 @@ def forward(dialect: Dialect) -> list[str]:
         engine="ReplacingMergeTree",
         arguments="received_us",
         clauses="PARTITION BY toYYYYMMDD(occurred_at)\nORDER BY (occurred_at, tenant, event_id)",
-        shard_by="cityHash64(tenant, event_id)",
+        shard_by="cityHash64(tenant, toString(event_id))",  # 18.16 cannot hash a UUID
     )
 
 

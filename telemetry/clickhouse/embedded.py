@@ -84,9 +84,11 @@ class EmbeddedClickHouse(ClickHouse):
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> None:
         statement = bind(sql, params)
-        self._column_types.clear()  # it may change a table
-        with self._session(timeout) as session:
-            session.query(statement, "Null")
+        try:
+            with self._session(timeout) as session:
+                session.query(statement, "Null")
+        finally:
+            self._column_types.clear()  # it may have changed a table
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if not rows:

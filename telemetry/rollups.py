@@ -19,6 +19,7 @@ from telemetry.models import DirtyBucket, RollupClock, ScopeActivity
 
 #: A recompute reads raw events, so it may take longer than a page's query, in seconds.
 _TIMEOUT = 120.0
+_BUCKET = timedelta(minutes=5)
 _MEASURES = (
     "requests",
     "successes",
@@ -112,7 +113,7 @@ class Grain:
 
 #: 18.16 has toStartOfDay only as DateTime of the argument's zone, which is UTC here.
 GRAINS = (
-    Grain("rollup_5m", timedelta(minutes=5), (_FROM_RAW, _TOMBSTONES)),
+    Grain("rollup_5m", _BUCKET, (_FROM_RAW, _TOMBSTONES)),
     Grain("rollup_1h", timedelta(hours=1), (_coarser("rollup_5m", "rollup_1h", "toStartOfHour"),)),
     Grain("rollup_24h", timedelta(days=1), (_coarser("rollup_1h", "rollup_24h", "toStartOfDay"),)),
 )
@@ -246,7 +247,8 @@ def _buckets_with_events(clickhouse: ClickHouse, start: datetime, end: datetime)
         SELECT DISTINCT toStartOfFiveMinute(occurred_at) AS bucket FROM completions
         WHERE occurred_at >= %(start)s AND occurred_at < %(end)s
         """,
-        {"start": floor(start, timedelta(minutes=5)), "end": end},
+        # Whole buckets: a bound time loses its fraction of a second, and the last event with it.
+        {"start": floor(start, _BUCKET), "end": floor(end - timedelta(microseconds=1), _BUCKET) + _BUCKET},
         timeout=_TIMEOUT,
     )
     return [row["bucket"] for row in rows]

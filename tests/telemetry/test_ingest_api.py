@@ -197,7 +197,7 @@ def test_a_cost_that_is_absent_is_derived_from_the_price_in_force_then(
     told = [(row["cost_usd"], row["cost_source"]) for row in spooled()]
     assert told == [
         ("1.900000000", "derived"),
-        ("30.000000000", "derived"),
+        ("20.000000000", "derived"),
         ("0.123456789", "reported"),
     ]
 

@@ -56,14 +56,12 @@ class ModelProfileAdmin(SlugOnce):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         newest = PriceRevision.objects.filter(profile=OuterRef("pk")).order_by("-valid_from")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                newest_prompt=Subquery(newest.values("prompt_per_1k")[:1]),
-                newest_completion=Subquery(newest.values("completion_per_1k")[:1]),
-            )
+        profiles: QuerySet[Any] = super().get_queryset(request)
+        priced: QuerySet[Any] = profiles.annotate(
+            newest_prompt=Subquery(newest.values("prompt_per_1k")[:1]),
+            newest_completion=Subquery(newest.values("completion_per_1k")[:1]),
         )
+        return priced
 
     @admin.display(description="prompt $/1k", ordering="newest_prompt", empty_value="no price")
     def prompt_price(self, profile: Any) -> Any:

@@ -8,7 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator, URLVali
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.lookups import GreaterThan, LessThan
-from rest_framework_api_key.models import AbstractAPIKey, BaseAPIKeyManager
+from rest_framework_api_key.models import AbstractAPIKey
 
 from catalog.slugs import MAX_LENGTH, validate_slug
 from catalog.versions import PolicyModel, PolicyVersion
@@ -283,8 +283,6 @@ class ServiceKey(AbstractAPIKey):
         SELECT = "select", "select: ask for a profile"
         INGEST = "ingest", "ingest: report completions"
         READ = "read", "read: metrics, rankings, freshness"
-
-    objects = BaseAPIKeyManager()
 
     verbs = models.JSONField(default=list, help_text="What the key may do: select, ingest, read.")
     all_tenants = models.BooleanField(default=False, help_text="For the operator's own services only.")

@@ -22,7 +22,7 @@ def _default(value: object) -> object:
 class OrjsonRenderer(BaseRenderer):
     media_type = "application/json"
     format = "json"
-    charset = None  # type: ignore[assignment]  # JSON is UTF-8 by definition
+    charset = None  # JSON is UTF-8 by definition
 
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None

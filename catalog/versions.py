@@ -4,7 +4,7 @@ Every process compares it with the number its policy bundle was built from; only
 read the catalogue again.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
@@ -58,9 +58,9 @@ class PolicyQuerySet(models.QuerySet[M]):
             bump_version()
         return created
 
-    def bulk_update(self, objs: Iterable[M], fields: Collection[str], *args: Any, **kwargs: Any) -> int:
+    def bulk_update(self, objs: Iterable[M], fields: Iterable[str], batch_size: int | None = None) -> int:
         with transaction.atomic():
-            changed = super().bulk_update(objs, fields, *args, **kwargs)
+            changed = super().bulk_update(objs, fields, batch_size)
             bump_version()
         return changed
 

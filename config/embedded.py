@@ -105,12 +105,14 @@ def _start_celery(running: ExitStack) -> None:
 
 
 def _start_web(running: ExitStack, host: str, port: int) -> str:
-    import waitress
+    from waitress import server as waitress
+
+    listen: Any = waitress.create_server
 
     from config.wsgi import application
 
     try:
-        server: Any = waitress.create_server(application, host=host, port=port, threads=8, ident="")
+        server: Any = listen(application, host=host, port=port, threads=8, ident="")
     except OSError as error:
         raise SystemExit(
             f"selection: cannot listen on {host}:{port}: {error.strerror}. Try PORT=8001."

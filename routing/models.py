@@ -33,6 +33,6 @@ class ScoreSnapshot(models.Model):
         return f"snapshot {self.pk} of {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.pk is not None:
+        if not self._state.adding:
             raise ImmutableError("Score snapshots are immutable.")
         super().save(*args, **kwargs)

@@ -193,9 +193,10 @@ def read_snapshot(snapshot: ScoreSnapshot) -> BundleSnapshot:
 
 def newest_id() -> int | None:
     """The newest snapshot's id; one index read."""
-    return ScoreSnapshot.objects.aggregate(newest=Max("id"))["newest"]
+    newest: int | None = ScoreSnapshot.objects.aggregate(newest=Max("id"))["newest"]
+    return newest
 
 
 def prune(before: datetime) -> int:
     """Delete snapshots made before a time, but never the newest; returns how many went."""
-    return ScoreSnapshot.objects.filter(created_at__lt=before).exclude(pk=newest_id()).delete()[0]
+    return ScoreSnapshot.objects.filter(created_at__lt=before).exclude(pk=newest_id() or 0).delete()[0]

@@ -53,6 +53,7 @@ def scope() -> None:
 
 def key(*verbs: str, tenants: tuple[str, ...] = ("aurora",), **fields: Any) -> dict[str, str]:
     """The header of a new service key. No verbs: all of them; no tenants: all of them."""
+    made: Any
     made, secret = ServiceKey.objects.create_key(
         name="test", verbs=list(verbs or ServiceKey.Verb.values), all_tenants=not tenants, **fields
     )

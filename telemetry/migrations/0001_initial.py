@@ -4,123 +4,172 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DirtyBucket',
+            name="DirtyBucket",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('start', models.DateTimeField(unique=True)),
-                ('token', models.CharField(max_length=32)),
-                ('marked_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("start", models.DateTimeField(unique=True)),
+                ("token", models.CharField(max_length=32)),
+                ("marked_at", models.DateTimeField()),
             ],
             options={
-                'ordering': ['start'],
+                "ordering": ["start"],
             },
         ),
         migrations.CreateModel(
-            name='IngestedFile',
+            name="IngestedFile",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha256', models.CharField(max_length=64, unique=True)),
-                ('path', models.CharField(max_length=500)),
-                ('lines_done', models.PositiveBigIntegerField(default=0)),
-                ('accepted', models.PositiveBigIntegerField(default=0)),
-                ('rejected', models.PositiveBigIntegerField(default=0)),
-                ('finished_at', models.DateTimeField(null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("sha256", models.CharField(max_length=64, unique=True)),
+                ("path", models.CharField(max_length=500)),
+                ("lines_done", models.PositiveBigIntegerField(default=0)),
+                ("accepted", models.PositiveBigIntegerField(default=0)),
+                ("rejected", models.PositiveBigIntegerField(default=0)),
+                ("finished_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Lease',
+            name="Lease",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=40, unique=True)),
-                ('holder', models.CharField(max_length=32)),
-                ('expires_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=40, unique=True)),
+                ("holder", models.CharField(max_length=32)),
+                ("expires_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='PipelineStage',
+            name="PipelineStage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=20, unique=True)),
-                ('succeeded_at', models.DateTimeField(null=True)),
-                ('failed_at', models.DateTimeField(null=True)),
-                ('error_code', models.CharField(blank=True, default='', max_length=40)),
-                ('error', models.CharField(blank=True, default='', max_length=500)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=20, unique=True)),
+                ("succeeded_at", models.DateTimeField(null=True)),
+                ("failed_at", models.DateTimeField(null=True)),
+                ("error_code", models.CharField(blank=True, default="", max_length=40)),
+                ("error", models.CharField(blank=True, default="", max_length=500)),
             ],
         ),
         migrations.CreateModel(
-            name='QuarantinedEvent',
+            name="QuarantinedEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('received_at', models.DateTimeField(db_index=True)),
-                ('source', models.CharField(max_length=80)),
-                ('tenant', models.CharField(blank=True, default='', max_length=63)),
-                ('code', models.CharField(db_index=True, max_length=40)),
-                ('detail', models.CharField(max_length=1000)),
-                ('raw', models.TextField(help_text='The event as it came, cut after 4,000 characters.')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("received_at", models.DateTimeField(db_index=True)),
+                ("source", models.CharField(max_length=80)),
+                ("tenant", models.CharField(blank=True, default="", max_length=63)),
+                ("code", models.CharField(db_index=True, max_length=40)),
+                ("detail", models.CharField(max_length=1000)),
+                ("raw", models.TextField(help_text="The event as it came, cut after 4,000 characters.")),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='SpoolBatch',
+            name="SpoolBatch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('received_at', models.DateTimeField()),
-                ('source', models.CharField(max_length=80)),
-                ('events', models.PositiveIntegerField()),
-                ('payload', models.BinaryField()),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('next_attempt_at', models.DateTimeField(blank=True, null=True)),
-                ('error', models.CharField(blank=True, default='', max_length=500)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("received_at", models.DateTimeField()),
+                ("source", models.CharField(max_length=80)),
+                ("events", models.PositiveIntegerField()),
+                ("payload", models.BinaryField()),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("next_attempt_at", models.DateTimeField(blank=True, null=True)),
+                ("error", models.CharField(blank=True, default="", max_length=500)),
             ],
             options={
-                'verbose_name_plural': 'spool batches',
-                'ordering': ['id'],
+                "verbose_name_plural": "spool batches",
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='QuarantineCount',
+            name="QuarantineCount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('day', models.DateField()),
-                ('code', models.CharField(max_length=40)),
-                ('count', models.PositiveBigIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("day", models.DateField()),
+                ("code", models.CharField(max_length=40)),
+                ("count", models.PositiveBigIntegerField(default=0)),
             ],
             options={
-                'ordering': ['-day', 'code'],
-                'constraints': [models.UniqueConstraint(fields=('day', 'code'), name='quarantine_count_once')],
+                "ordering": ["-day", "code"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("day", "code"), name="quarantine_count_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='RollupClock',
+            name="RollupClock",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('last_version', models.PositiveBigIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("last_version", models.PositiveBigIntegerField(default=0)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='rollup_clock_one_row')],
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("id", 1)), name="rollup_clock_one_row")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ScopeActivity',
+            name="ScopeActivity",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('tenant', models.CharField(max_length=63)),
-                ('persona', models.CharField(max_length=63)),
-                ('last_event_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("tenant", models.CharField(max_length=63)),
+                ("persona", models.CharField(max_length=63)),
+                ("last_event_at", models.DateTimeField()),
             ],
             options={
-                'verbose_name_plural': 'scope activity',
-                'constraints': [models.UniqueConstraint(fields=('tenant', 'persona'), name='scope_activity_once')],
+                "verbose_name_plural": "scope activity",
+                "constraints": [
+                    models.UniqueConstraint(fields=("tenant", "persona"), name="scope_activity_once")
+                ],
             },
         ),
     ]

@@ -1,0 +1,50 @@
+from decimal import Decimal
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from waffle import get_waffle_flag_model
+
+from overrides.flags import AUTO_MODEL_SELECTION, read_flag
+from overrides.models import Flag, FlagTenant
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_flag_is_there_from_the_first_migration_and_off() -> None:
+    flag = read_flag()
+    assert (flag.everyone, flag.percent, flag.tenants) == (None, 0.0, {})
+    assert Flag.objects.get(name=AUTO_MODEL_SELECTION).note
+
+
+def test_waffle_itself_uses_the_same_model() -> None:
+    assert get_waffle_flag_model() is Flag
+
+
+def test_a_flag_that_is_not_there_is_off() -> None:
+    Flag.objects.all().delete()
+    assert read_flag().everyone is False
+
+
+def test_a_tenant_has_its_own_percentage() -> None:
+    flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    flag.rollout_percent = Decimal("12.5")
+    flag.save()
+    FlagTenant.objects.create(flag=flag, tenant=factories.tenant(), rollout_percent=Decimal(100))
+    told = read_flag()
+    assert (told.percent, told.tenants) == (12.5, {"aurora": 100.0})
+
+
+@pytest.mark.parametrize("percent", ["-1", "100.01"])
+def test_a_percentage_out_of_bounds_is_refused_by_model_and_database(percent: str) -> None:
+    flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    flag.rollout_percent = Decimal(percent)
+    with pytest.raises(ValidationError):
+        flag.full_clean()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        flag.save()
+
+
+def test_each_flag_has_a_salt_of_its_own() -> None:
+    assert Flag.objects.create(name="another").salt != Flag.objects.get(name=AUTO_MODEL_SELECTION).salt

@@ -6,3 +6,7 @@ class CatalogConfig(AppConfig):
 
     name = "catalog"
     verbose_name = "Catalogue"
+
+    def ready(self) -> None:
+        # Registers itself with drf-spectacular by being imported.
+        from catalog import schema  # noqa: F401

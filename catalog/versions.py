@@ -65,10 +65,8 @@ class PolicyQuerySet(models.QuerySet[M]):
         return changed
 
 
-class PolicyModel(models.Model):
-    """Base of every model that a decision depends on."""
-
-    objects = models.Manager.from_queryset(PolicyQuerySet[Self])()
+class VersionedModel(models.Model):
+    """Saving or deleting a row says that policy changed."""
 
     class Meta:
         abstract = True
@@ -83,3 +81,12 @@ class PolicyModel(models.Model):
             deleted = super().delete(*args, **kwargs)
             bump_version()
         return deleted
+
+
+class PolicyModel(VersionedModel):
+    """Base of every model that a decision depends on: bulk writes count, too."""
+
+    objects = models.Manager.from_queryset(PolicyQuerySet[Self])()
+
+    class Meta:
+        abstract = True

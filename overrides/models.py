@@ -2,15 +2,14 @@
 
 import secrets
 from decimal import Decimal
-from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from waffle.models import AbstractUserFlag
 
 from catalog.models import Tenant
-from catalog.versions import PolicyModel, bump_version
+from catalog.versions import PolicyModel, VersionedModel
 
 _PERCENT = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))]
 _PERCENT_CHECK = Q(rollout_percent__gte=0, rollout_percent__lte=100)
@@ -20,7 +19,7 @@ def new_salt() -> str:
     return secrets.token_hex(8)
 
 
-class Flag(AbstractUserFlag):
+class Flag(VersionedModel, AbstractUserFlag):
     """A waffle flag that rolls out per tenant and by a stable share of conversations.
 
     ``everyone`` (yes or no) wins; else a tenant's own percentage, else ``rollout_percent``. Waffle's own
@@ -48,17 +47,6 @@ class Flag(AbstractUserFlag):
         abstract = False
         ordering = ["name"]
         constraints = [models.CheckConstraint(condition=_PERCENT_CHECK, name="flag_rollout_percent_range")]
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic():
-            super().save(*args, **kwargs)
-            bump_version()
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            deleted: tuple[int, dict[str, int]] = super().delete(*args, **kwargs)
-            bump_version()
-        return deleted
 
 
 class FlagTenant(PolicyModel):

@@ -97,7 +97,7 @@ def expect(rows: list[dict[str, str]], times: int, sla_ms: int) -> Expected:
 
 
 def justified(persona: str, table: dict[str, Expected]) -> dict[str, list[float]]:
-    """The profiles that meet the SLA with the highest and lowest score they can have, straight from DESIGN's formulas."""
+    """The profiles that meet the SLA, with the highest and lowest score they can have, by the formulas."""
     sla: dict[str, Any] = PERSONAS[persona]
     reference = table[slug(str(sla["default"]))].cost
     scores = {}

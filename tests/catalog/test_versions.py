@@ -16,7 +16,8 @@ pytestmark = pytest.mark.django_db
 
 
 def flag() -> Flag:
-    return Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    found: Flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    return found
 
 
 CHANGES: dict[str, Callable[[], object]] = {

@@ -1,0 +1,57 @@
+"""Requests made from the OpenAPI schema itself: whatever it allows or forbids, never a 5xx but the one
+that says that ClickHouse is away."""
+
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given
+from pytest_django.fixtures import Settings
+
+from config.wsgi import application
+from telemetry.clickhouse import close_clickhouse
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+OPERATIONS = (
+    "GET /api/v1/metrics/freshness",
+    "GET /api/v1/metrics/profiles",
+    "GET /api/v1/rankings",
+    "POST /api/v1/selections",
+    "POST /api/v1/telemetry/completions",
+)
+
+
+@pytest.fixture
+def operations(settings: Settings) -> dict[str, Any]:
+    # Nothing listens there: every metrics query fails, which must be a clear 503.
+    settings.CLICKHOUSE_URL = "clickhouse://127.0.0.1:1/selection"
+    close_clickhouse()
+    factories.scope()
+    schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
+    found = [result.ok() for result in schema.get_all_operations()]
+    return {f"{operation.method.upper()} {operation.path}": operation for operation in found}
+
+
+def test_every_operation_is_tried(operations: dict[str, Any]) -> None:
+    assert set(OPERATIONS) == set(operations)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_request_is_answered_by_a_server_error(operations: dict[str, Any], name: str) -> None:
+    key = factories.key(tenants=())
+
+    @given(case=operations[name].as_strategy())
+    @hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    def attempt(case: Any) -> None:
+        answer = case.call(headers=key)
+        if answer.status_code == 503:
+            assert answer.json()["code"] == "clickhouse_unavailable"
+        else:
+            assert answer.status_code < 500, answer.text
+
+    attempt()
+    close_clickhouse()

@@ -13,14 +13,12 @@ from telemetry.lease import lease
 
 log = logging.getLogger(__name__)
 
-_LEASE = timedelta(minutes=6)
-
 
 @shared_task
 def write_snapshot() -> int | None:
     """Score every scope. While ClickHouse is away the last snapshot stands, and grows stale by itself."""
     now = timezone.now()
-    with lease("snapshot", now, _LEASE) as won:
+    with lease("snapshot", now) as won:
         if not won:
             return None
         try:

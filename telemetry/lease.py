@@ -14,16 +14,36 @@ from django.db.models import Q
 
 from telemetry.models import Lease
 
+#: How long a killed runner keeps others out.
+LASTS = timedelta(seconds=20)
+
+
+class Held:
+    """A lease that was asked for; true if it was won. ``renew`` between steps, or another may take it."""
+
+    def __init__(self, name: str, holder: str, won: bool) -> None:
+        self._name = name
+        self._holder = holder
+        self._won = won
+
+    def __bool__(self) -> bool:
+        return self._won
+
+    def renew(self, now: datetime) -> None:
+        """Keep it for another LASTS. A step that took longer than that may have been joined by another
+        runner: work twice, no harm."""
+        Lease.objects.filter(name=self._name, holder=self._holder).update(expires_at=now + LASTS)
+
 
 @contextmanager
-def lease(name: str, now: datetime, lasts: timedelta) -> Iterator[bool]:
-    """Yields whether the lease was won; gives it back at the end."""
+def lease(name: str, now: datetime) -> Iterator[Held]:
+    """Yields the lease, won or not; gives it back at the end."""
     holder = uuid.uuid4().hex
-    won = _take(name, holder, now, lasts)
+    held = Held(name, holder, _take(name, holder, now, LASTS))
     try:
-        yield won
+        yield held
     finally:
-        if won:
+        if held:
             Lease.objects.filter(name=name, holder=holder).delete()
 
 

@@ -1,7 +1,6 @@
 """What Celery beat runs for telemetry (the table is in config.celery)."""
 
 import logging
-from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
@@ -13,20 +12,23 @@ from telemetry.lease import lease
 
 log = logging.getLogger(__name__)
 
-#: Longer than a task may run (CELERY_TASK_TIME_LIMIT), so a living runner never loses its lease.
-_LEASE = timedelta(minutes=6)
+#: A day's worth: well within the lease, and a backlog is done newest first, a day every few seconds.
+_BUCKETS_PER_RUN = 288
 
 
 @shared_task
 def drain_spool() -> int:
     """Send waiting events to ClickHouse. While it is away they wait, and the next second tries again."""
     now = timezone.now()
-    with lease("drain", now, _LEASE) as won:
+    with lease("drain", now) as won:
         if not won:
             return 0
         try:
             clickhouse = get_clickhouse()
-            sent = spool.drain(clickhouse, now, settings.DRAIN_BLOCK_ROWS)
+            sent = 0
+            while block := spool.drain(clickhouse, timezone.now(), settings.DRAIN_BLOCK_ROWS, max_blocks=1):
+                sent += block
+                won.renew(timezone.now())
             if not sent:
                 # An empty spool proves nothing about ClickHouse; a ping does.
                 clickhouse.ping()
@@ -44,13 +46,13 @@ def drain_spool() -> int:
 def roll_up_dirty_buckets() -> int:
     """Recompute what changed. A failure leaves the marks, so the next run does it."""
     now = timezone.now()
-    with lease("rollup", now, _LEASE) as won:
+    with lease("rollup", now) as won:
         if not won:
             return 0
         try:
             clickhouse = get_clickhouse()
             clickhouse.ping()
-            count = rollups.roll_up_dirty(clickhouse, timezone.now)
+            count = rollups.roll_up_dirty(clickhouse, timezone.now, most=_BUCKETS_PER_RUN)
         except ClickHouseError as error:
             log.warning("roll-up: %s", error)
             spool.note_failure("rollup", timezone.now(), error)

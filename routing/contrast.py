@@ -26,8 +26,8 @@ class Contrast:
         """For people: "lost by 0.030; wins if cost -12% or p95 < 1.8 s"."""
         levers = []
         if self.cost_change is not None:
-            # Rounded away from zero: the change that is named suffices.
-            levers.append(f"cost {floor(self.cost_change * 100)}%")
+            # Rounded away from zero, but for rounding noise: the change that is named suffices.
+            levers.append(f"cost {floor(self.cost_change * 100 + 1e-6)}%")
         if self.latency_p95_below_ms is not None:
             levers.append(f"p95 < {floor(self.latency_p95_below_ms / 10) / 100:g} s")
         if self.success_lower_above is not None:

@@ -1,0 +1,224 @@
+"""The rules one by one, the problems, and laws that hold for any bundle."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.engine import (
+    Bundle,
+    BundlePersona,
+    BundleSnapshot,
+    BundleTenant,
+    FlagState,
+    Reason,
+    SelectionProblem,
+    canonical_json,
+    decide,
+)
+from routing.policy import stable_share
+from telemetry.freshness_state import Freshness, state
+from tests.routing.cases import NOW, bundle, evidence, pools, profile, request, scope, wild_evidence
+
+CHEAP = evidence("cheap", cost="0.002")
+CHEAPER_BUT_BAD = evidence("bad", cost="0.0001", success=0.4)
+POOL = (evidence("incumbent"), CHEAP, CHEAPER_BUT_BAD, evidence("middling", cost="0.005"))
+
+
+def test_the_best_profile_that_meets_the_sla_is_ranked_first_and_the_chain_ends_in_the_default() -> None:
+    decision = decide(bundle(*POOL), request())
+    assert (decision.profile.slug, decision.reason) == ("cheap", Reason.RANKED)
+    assert decision.fallback == ("middling", "incumbent")
+    assert decision.propensity == 1.0
+    assert decision.explanation.startswith("cheap has the best score")
+    assert [card["profile"] for card in decision.candidates] == ["cheap", "middling", "incumbent", "bad"]
+    assert (decision.bundle_version, decision.snapshot_id, decision.freshness) == (
+        "1.1",
+        "7",
+        Freshness.FRESH,
+    )
+
+
+def test_with_the_flag_off_it_is_the_default_with_the_ranking_as_fallback() -> None:
+    decision = decide(bundle(*POOL, flag=FlagState(everyone=False)), request())
+    assert (decision.profile.slug, decision.reason) == ("incumbent", Reason.FLAG_OFF)
+    assert decision.fallback == ("cheap", "middling")
+
+
+def test_nobody_proved_gives_the_default() -> None:
+    decision = decide(
+        bundle(evidence("incumbent"), CHEAPER_BUT_BAD, scores=scope([CHEAPER_BUT_BAD])), request()
+    )
+    assert (decision.profile.slug, decision.reason) == ("incumbent", Reason.NO_ELIGIBLE_CANDIDATE)
+
+
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [
+        (timedelta(0), Reason.RANKED),
+        (timedelta(minutes=-3), Reason.RANKED),
+        (timedelta(minutes=15), Reason.RANKED),
+        (timedelta(minutes=15, microseconds=1), Reason.TELEMETRY_STALE),
+    ],
+)
+def test_metrics_older_than_fifteen_minutes_never_steer(age: timedelta, reason: Reason) -> None:
+    assert decide(bundle(*POOL), request(at=NOW + age)).reason is reason
+
+
+def test_without_snapshot_or_events_it_is_blind_and_gives_the_default() -> None:
+    for blind in (bundle(*POOL, snapshot=None), bundle(*POOL, scores=scope(POOL, as_of=None))):
+        decision = decide(blind, request())
+        assert (decision.reason, decision.freshness) == (Reason.TELEMETRY_STALE, Freshness.BLIND)
+        assert decision.profile.slug == "incumbent"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"), [(0, "fresh"), (5, "fresh"), (6, "degraded"), (15, "degraded"), (16, "stale")]
+)
+def test_freshness_follows_age(minutes: int, expected: str) -> None:
+    assert state(NOW, NOW + timedelta(minutes=minutes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "status", "code"),
+    [
+        ({}, {"tenant": "nowhere"}, 404, "unknown_tenant"),
+        ({}, {"persona": "nobody"}, 404, "unknown_persona"),
+        ({"tenants": {"aurora": BundleTenant("aurora", enabled=False)}}, {}, 409, "tenant_disabled"),
+        (
+            {"personas": {"essayist": BundlePersona("essayist", enabled=False, default_profile="incumbent")}},
+            {},
+            409,
+            "persona_disabled",
+        ),
+        (
+            {"flag": FlagState(), "profiles": [profile("incumbent", enabled=False)]},
+            {},
+            409,
+            "profile_disabled",
+        ),
+        ({"flag": FlagState(), "profiles": [profile("incumbent", tier="slm")]}, {}, 409, "profile_disabled"),
+    ],
+)
+def test_what_cannot_be_given_is_a_problem_never_a_silent_default(
+    changes: dict[str, Any], asked: dict[str, Any], status: int, code: str
+) -> None:
+    with pytest.raises(SelectionProblem) as problem:
+        decide(bundle(*POOL, **changes), request(**asked))
+    assert (problem.value.status, problem.value.code) == (status, code)
+
+
+def test_a_ranked_decision_goes_on_without_a_disabled_default() -> None:
+    decision = decide(bundle(*POOL, profiles=[profile("incumbent", enabled=False)]), request())
+    assert (decision.profile.slug, decision.fallback) == ("cheap", ("middling",))
+
+
+@pytest.mark.parametrize("forbidden", [{"enabled": False}, {"tier": "slm"}, {"tier": "micro"}])
+def test_what_the_catalogue_forbids_cannot_win_though_the_snapshot_ranks_it(
+    forbidden: dict[str, Any],
+) -> None:
+    decision = decide(bundle(*POOL, profiles=[profile("cheap", **forbidden)]), request())
+    assert decision.profile.slug == "middling"
+    assert "cheap" not in decision.fallback
+    shown = next(card for card in decision.candidates if card["profile"] == "cheap")
+    assert (shown["eligible"], shown["rank"], shown["why_not"]) == (False, None, ["disabled"])
+
+
+def test_enabling_a_tier_needs_nothing_else() -> None:
+    enabled = bundle(*POOL, profiles=[profile("cheap", tier="slm")], enabled_tiers=frozenset({"llm", "slm"}))
+    assert decide(enabled, request()).profile.slug == "cheap"
+
+
+def test_a_scope_without_scores_of_its_own_uses_its_personas() -> None:
+    shared = BundleSnapshot("8", NOW, {}, {"essayist": scope(POOL)})
+    assert decide(bundle(*POOL, snapshot=shared), request()).profile.slug == "cheap"
+
+
+def test_scores_measured_by_another_default_do_not_steer() -> None:
+    changed = bundle(*POOL, scope_defaults={("aurora", "essayist"): "middling"})
+    decision = decide(changed, request())
+    assert (decision.profile.slug, decision.reason) == ("middling", Reason.TELEMETRY_STALE)
+
+
+def test_the_flag_looks_at_everyone_then_the_tenant_then_its_own_percentage() -> None:
+    assert FlagState(everyone=True, percent=0).is_on("aurora", "c")
+    assert not FlagState(everyone=False, percent=100).is_on("aurora", "c")
+    assert FlagState(everyone=None, percent=0, tenants={"aurora": 100}).is_on("aurora", "c")
+    assert not FlagState(everyone=None, percent=100, tenants={"aurora": 0}).is_on("aurora", "c")
+    assert FlagState(everyone=None, percent=100).is_on("borealis", "c")
+
+
+@given(st.text(min_size=1), st.floats(0, 100), st.floats(0, 100))
+def test_raising_a_percentage_never_takes_a_conversation_out(
+    conversation: str, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    on = [FlagState(everyone=None, percent=p, salt="s").is_on("aurora", conversation) for p in (low, high)]
+    assert on != [True, False]
+
+
+def test_shares_are_spread_evenly_and_independent_between_salts() -> None:
+    shares = [stable_share("s", "aurora", f"c-{number}") for number in range(10_000)]
+    for tenth in range(10):
+        assert 900 < sum(tenth / 10 <= share < (tenth + 1) / 10 for share in shares) < 1100
+    both = sum(share < 0.5 and stable_share("t", "aurora", f"c-{n}") < 0.5 for n, share in enumerate(shares))
+    assert 2300 < both < 2700
+
+
+bundles = st.builds(
+    lambda items, percent, off, as_of: bundle(
+        *items,
+        scores=scope(items, as_of=as_of),
+        profiles=[profile(slug, enabled=False) for slug in off],
+        flag=FlagState(everyone=None, percent=percent, salt="s"),
+    ),
+    st.one_of(pools(), pools(wild_evidence)),
+    st.sampled_from([0.0, 50.0, 100.0]),
+    st.sets(st.sampled_from(["p0", "p1", "p2"])),
+    st.sampled_from([None, NOW, NOW - timedelta(hours=1)]),
+)
+
+
+@given(bundles, st.text(min_size=1, max_size=20))
+def test_a_selection_always_returns_a_usable_profile_and_a_sound_chain(
+    found: Bundle, conversation: str
+) -> None:
+    decision = decide(found, request(conversation))
+    assert decision.profile.slug in found.usable
+    chain = decision.fallback
+    assert len(set(chain)) == len(chain)
+    assert decision.profile.slug not in chain
+    assert set(chain) <= set(found.usable)
+    if decision.profile.slug != "incumbent":
+        assert chain[-1] == "incumbent"
+    winners = [card["profile"] for card in decision.candidates if card["eligible"]]
+    assert decision.reason is not Reason.RANKED or decision.profile.slug == winners[0]
+
+
+@given(bundles, st.text(min_size=1, max_size=20))
+def test_the_same_bundle_and_request_give_the_same_bytes_also_after_a_journey_as_json(
+    found: Bundle, conversation: str
+) -> None:
+    asked = request(conversation)
+    first = canonical_json(decide(found, asked).to_dict())
+    travelled = Bundle.from_dict(orjson.loads(canonical_json(found.to_dict())))
+    assert travelled == found
+    assert canonical_json(decide(found, asked).to_dict()) == first
+    assert canonical_json(decide(travelled, asked).to_dict()) == first
+
+
+def test_decision_ids_differ_with_anything_that_was_asked() -> None:
+    found = bundle(*POOL)
+    asked = [
+        request(),
+        request("c-2"),
+        request(task="code"),
+        request(at=NOW + timedelta(microseconds=1)),
+    ]
+    ids = {decide(found, one).decision_id for one in asked}
+    ids.add(decide(replace(found, version="2.1"), request()).decision_id)
+    assert len(ids) == 5

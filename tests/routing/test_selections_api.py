@@ -1,0 +1,224 @@
+"""POST /api/v1/selections and GET /api/v1/rankings, through the front door."""
+
+import hashlib
+import zlib
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from catalog.models import ModelProfile, Tenant
+from overrides.flags import AUTO_MODEL_SELECTION
+from overrides.models import Flag
+from routing.bundle import forget_bundle
+from routing.engine import canonical_json
+from routing.models import ScoreSnapshot
+from routing.snapshots import Windows, read_catalogue, score_all
+from telemetry.totals import Totals
+from tests import factories
+from tests.routing.cases import totals
+
+pytestmark = pytest.mark.django_db
+URL = "/api/v1/selections"
+ASKED = {"tenant": "aurora", "persona": "essayist", "conversation_id": "c-1"}
+
+
+def flip(percent: int) -> None:
+    Flag.objects.filter(name=AUTO_MODEL_SELECTION).update(rollout_percent=percent)
+    forget_bundle()
+
+
+def snapshot(age: timedelta = timedelta(0), **profiles: Totals) -> None:
+    """Store scores of the scope as the snapshot task does, from these totals of the last 24 hours."""
+    now = timezone.now()
+    day = {slug.replace("_", "-"): found for slug, found in profiles.items()}
+    aged = {slug: totals_at(found, now - age) for slug, found in day.items()}
+    by_scope = {("aurora", "essayist"): aged, (None, "essayist"): aged}
+    payload = canonical_json(score_all(read_catalogue(), Windows(dict(by_scope), {})).to_dict(now))
+    ScoreSnapshot.objects.create(
+        created_at=now,
+        policy_version=1,
+        scopes=1,
+        checksum=hashlib.sha256(payload).hexdigest(),
+        payload=zlib.compress(payload),
+    )
+    forget_bundle()
+
+
+def totals_at(found: Totals, at: Any) -> Totals:
+    from dataclasses import replace
+
+    return replace(found, last_event_at=at)
+
+
+@pytest.fixture
+def key() -> dict[str, str]:
+    tenant, persona = factories.tenant(), factories.persona(default_profile=factories.profile("incumbent"))
+    factories.profile("cheap")
+    assert (tenant.slug, persona.slug) == ("aurora", "essayist")
+    return factories.key("select", "read")
+
+
+def post(client: Client, key: dict[str, str], body: Any = None) -> Any:
+    return client.post(URL, ASKED if body is None else body, content_type="application/json", headers=key)
+
+
+def answer(client: Client, key: dict[str, str], **asked: Any) -> tuple[str, str]:
+    response = post(client, key, {**ASKED, **asked})
+    assert response.status_code == 200, response.content
+    body = response.json()
+    return body["reason"], body["profile"]["slug"]
+
+
+def test_with_the_flag_off_every_conversation_gets_the_default(client: Client, key: dict[str, str]) -> None:
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    assert answer(client, key) == ("flag_off", "incumbent")
+
+
+def test_with_the_flag_on_it_is_the_cheapest_that_meets_the_sla(client: Client, key: dict[str, str]) -> None:
+    flip(100)
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    body = post(client, key).json()
+    assert (body["reason"], body["profile"]["slug"]) == ("ranked", "cheap")
+    assert body["fallback"] == ["incumbent"]
+    assert body["profile"]["base_url"] == "https://api.example.com/v1"
+    assert body["explanation"]
+    assert [card["profile"] for card in body["candidates"]] == ["cheap", "incumbent"]
+    assert all(gate["sentence"] for card in body["candidates"] for gate in card["gates"])
+
+
+def test_old_metrics_give_the_default(client: Client, key: dict[str, str]) -> None:
+    flip(100)
+    assert answer(client, key) == ("telemetry_stale", "incumbent")
+    snapshot(timedelta(minutes=16), incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    assert answer(client, key) == ("telemetry_stale", "incumbent")
+    snapshot(timedelta(minutes=14), incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    assert answer(client, key) == ("ranked", "cheap")
+
+
+def test_nobody_proved_gives_the_default(client: Client, key: dict[str, str]) -> None:
+    flip(100)
+    snapshot(incumbent=totals(success=0.6), cheap=totals(success=0.3))
+    assert answer(client, key) == ("no_eligible_candidate", "incumbent")
+
+
+def test_half_rolled_out_a_conversation_keeps_its_side_for_good(client: Client, key: dict[str, str]) -> None:
+    flip(50)
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    sides = [answer(client, key, conversation_id=f"c-{number}")[0] for number in range(40)]
+    assert {"flag_off", "ranked"} == set(sides)
+    forget_bundle()
+    assert [answer(client, key, conversation_id=f"c-{number}")[0] for number in range(40)] == sides
+
+
+def test_a_warm_process_asks_no_database(
+    client: Client, key: dict[str, str], django_assert_num_queries: Any, settings: Any
+) -> None:
+    settings.BUNDLE_REFRESH_SECONDS = 5
+    flip(100)
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    post(client, key)
+    with django_assert_num_queries(0):
+        assert answer(client, key) == ("ranked", "cheap")
+
+
+def test_a_change_of_the_catalogue_is_seen(client: Client, key: dict[str, str], settings: Any) -> None:
+    settings.BUNDLE_REFRESH_SECONDS = 0
+    flip(100)
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    assert answer(client, key) == ("ranked", "cheap")
+    ModelProfile.objects.filter(slug="cheap").update(enabled=False)
+    assert answer(client, key) == ("ranked", "incumbent")
+
+
+def test_unknown_foreign_and_disabled_are_problems(client: Client, key: dict[str, str]) -> None:
+    factories.tenant("borealis")
+    foreign = post(client, key, {**ASKED, "tenant": "borealis"})
+    absent = post(client, key, {**ASKED, "tenant": "nowhere"})
+    assert foreign.status_code == absent.status_code == 404
+    assert foreign.json()["detail"].replace("borealis", "nowhere") == absent.json()["detail"]
+    assert post(client, key, {**ASKED, "persona": "nobody"}).json()["code"] == "unknown_persona"
+    Tenant.objects.filter(slug="aurora").update(enabled=False)
+    forget_bundle()
+    disabled = post(client, key)
+    assert (disabled.status_code, disabled.json()["code"]) == (409, "tenant_disabled")
+
+
+def test_without_a_key_it_is_401_and_without_the_verb_403(client: Client, key: dict[str, str]) -> None:
+    assert post(client, {}).status_code == 401
+    assert post(client, factories.key("read", "ingest")).status_code == 403
+    assert client.get("/api/v1/rankings", ASKED, headers=factories.key("select")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"tenant": NaN}',
+        b"\xff\xfe",
+        b'{"tenant": "aurora", "persona": "essayist", "conversation_id": "\xff"}',
+        b'{"tenant": "aurora", "persona": "essayist", "conversation_id": "a\\u0000b"}',
+        b'{"tenant": "a\\u0000", "persona": "essayist", "conversation_id": "c"}',
+        b'{"tenant": "aurora", "persona": "essayist", "conversation_id": "\\ud800"}',
+        {**ASKED, "conversation_id": ""},
+        {**ASKED, "conversation_id": "x" * 201},
+        {**ASKED, "conversation_id": {"a": 1}},
+        {**ASKED, "conversation_id": None},
+        {**ASKED, "tenant": ["aurora"]},
+        {**ASKED, "task": "Essay!"},
+        {**ASKED, "task": None},
+        {**ASKED, "temperature": 1},
+        {"tenant": "aurora"},
+    ],
+)
+def test_a_bad_body_is_a_400_that_says_why(client: Client, key: dict[str, str], body: Any) -> None:
+    response = post(client, key, body)
+    assert response.status_code == 400, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.json()["detail"]
+
+
+def test_a_wrong_media_type_is_415_and_a_wrong_method_405(client: Client, key: dict[str, str]) -> None:
+    wrong = client.post(URL, "tenant=aurora", content_type="application/x-www-form-urlencoded", headers=key)
+    assert (wrong.status_code, wrong.json()["code"]) == (415, "unsupported_media_type")
+    assert client.get(URL, headers=key).json()["code"] == "method_not_allowed"
+
+
+def test_rankings_show_the_scorecards_that_steer(client: Client, key: dict[str, str]) -> None:
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    body = client.get("/api/v1/rankings", {"tenant": "aurora", "persona": "essayist"}, headers=key).json()
+    assert [card["profile"] for card in body["scorecards"]] == ["cheap", "incumbent"]
+    assert (body["incumbent"], body["freshness"]) == ("incumbent", "fresh")
+    first, second = body["scorecards"]
+    assert Decimal(first["cost_per_completion"]) == Decimal("0.002")
+    assert (first["rank"], first["contrast"]) == (1, None)
+    assert second["contrast"]["sentence"].startswith("lost by")
+
+
+def test_rankings_before_any_snapshot_are_empty_and_blind(client: Client, key: dict[str, str]) -> None:
+    body = client.get("/api/v1/rankings", {"tenant": "aurora", "persona": "essayist"}, headers=key).json()
+    assert (body["scorecards"], body["freshness"], body["snapshot_id"]) == ([], "blind", None)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"tenant": "aurora"}, 400),
+        ({"tenant": "nowhere", "persona": "essayist"}, 404),
+        ({"tenant": "aurora", "persona": "nobody"}, 404),
+        ({"tenant": "aurora", "persona": "a\x00"}, 400),
+    ],
+)
+def test_rankings_of_a_scope_that_is_not_there_are_a_problem(
+    client: Client, key: dict[str, str], query: dict[str, str], status: int
+) -> None:
+    assert client.get("/api/v1/rankings", query, headers=key).status_code == status

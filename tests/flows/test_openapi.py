@@ -32,7 +32,8 @@ def operations(settings: Settings) -> dict[str, Any]:
     close_clickhouse()
     factories.scope()
     schema = schemathesis.openapi.from_wsgi("/api/schema/?format=json", application)
-    found = [result.ok() for result in schema.get_all_operations()]
+    results: list[Any] = list(schema.get_all_operations())
+    found = [result.ok() for result in results]
     return {f"{operation.method.upper()} {operation.path}": operation for operation in found}
 
 

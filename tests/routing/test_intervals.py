@@ -21,7 +21,8 @@ def test_z_is_the_normal_quantile_of_one_side(confidence: float, z: float) -> No
 )
 def test_bounds_are_those_published(successes: int, n: int, lower: float, upper: float) -> None:
     bounds = wilson(successes, n, 0.975)
-    assert (bounds.lower, bounds.upper) == (pytest.approx(lower, abs=1e-4), pytest.approx(upper, abs=1e-4))
+    assert bounds.lower == pytest.approx(lower, abs=1e-4)
+    assert bounds.upper == pytest.approx(upper, abs=1e-4)
 
 
 def test_nothing_in_n_trials_has_a_closed_form() -> None:

@@ -77,7 +77,7 @@ def test_safety_is_judged_with_the_bounds_turned_round(violations: int, expected
     ],
 )
 def test_accuracy_counts_only_when_the_sla_asks_for_it(mean: str, count: int, expected: Verdict) -> None:
-    graded = {"accuracy_sum": Decimal(mean) * count, "accuracy_count": count}
+    graded: dict[str, Any] = {"accuracy_sum": Decimal(mean) * count, "accuracy_count": count}
     asked = replace(RULES, sla=replace(RULES.sla, min_accuracy=0.8))
     assert verdict(Clause.ACCURACY, rules=asked, **graded) is expected
     assert Clause.ACCURACY not in {gate.clause for gate in card(**graded).gates}

@@ -1,0 +1,54 @@
+"""`python -m bench`: run the benches and print their figures beside their targets."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Iterator
+
+from bench import deciding, pipeline, reading
+from bench.setup import engine, engines, own_environment
+from bench.table import Line
+
+NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look")
+    parser.add_argument("--engine", choices=["chdb", "native", "both"], default="both")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    print(f"Python {platform.python_version()}; median of rounds (lowest to highest)", flush=True)
+    missed = 0
+    with own_environment(), engines(options.engine) as urls:
+        for line in run(set(options.names or NAMES), urls, quick=options.quick):
+            told = line.render()
+            missed += told.endswith("MISSED")
+            print(told, flush=True)
+    print(f"{missed} targets missed" if missed else "every target met")
+    return 0
+
+
+def run(names: set[str], urls: dict[str, str], *, quick: bool) -> Iterator[Line]:
+    """The lines of the benches asked for, as they are found."""
+    small: dict[str, Callable[[], list[Line]]] = {
+        "ingest": lambda: pipeline.ingest(batches=10 if quick else 30, rounds=3),
+        "scoring": lambda: deciding.scoring(1_000 if quick else 10_000, rounds=1 if quick else 3),
+        "engine": lambda: deciding.engine(rounds=3),
+        "endpoint": lambda: deciding.endpoint(500 if quick else 2_000, rounds=3),
+    }
+    for name, bench in small.items():
+        if name in names:
+            yield from bench()
+    for name, url in urls.items():
+        with engine(url):
+            if "drain" in names:
+                yield from pipeline.drain(name, 20_000 if quick else 100_000, rounds=3)
+            if "metrics" in names:
+                yield from reading.metrics(name, 200_000 if quick else 5_000_000, rounds=7)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

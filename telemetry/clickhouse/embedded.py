@@ -97,9 +97,8 @@ class EmbeddedClickHouse(ClickHouse):
         identifier(table, "table")
         try:
             self._refuse_unfit(table, columns, rows)
-            lines = b"\n".join(
-                orjson.dumps(row, default=_json, option=orjson.OPT_PASSTHROUGH_DATETIME) for row in rows
-            )
+            # Rows may be parted by commas, so the block is one call; only the outer brackets must go.
+            lines = orjson.dumps(rows, default=_json, option=orjson.OPT_PASSTHROUGH_DATETIME)[1:-1]
         except (TypeError, ValueError) as error:
             raise ClickHouseQueryError(f"data does not fit the statement: {error}") from error
         with self._session(None) as session:

@@ -238,7 +238,7 @@ def _settings(limit: float, version: tuple[int, int] | None, cluster: str | None
 
 def _sendable(column: tuple[object, ...]) -> Sequence[object]:
     # Whole seconds spare the driver a zone conversion per value, and a naive datetime is found here.
-    if any(isinstance(value, datetime) for value in column):
+    if datetime in set(map(type, column)):
         return [epoch(value) if isinstance(value, datetime) else value for value in column]
     return column
 

@@ -12,4 +12,4 @@ PROBLEMS = set(
 
 def test_every_reason_and_problem_has_a_heading_and_every_heading_is_one() -> None:
     assert len(PROBLEMS) == 5
-    assert HEADINGS == {reason.value for reason in Reason} | PROBLEMS
+    assert {reason.value for reason in Reason} | PROBLEMS == HEADINGS

@@ -11,7 +11,8 @@ INSERT INTO completions (event_id, occurred_at, received_us, tenant, persona, ta
 SELECT toUUID(concat('00000000-0000-4000-8000-', leftPad_)), toDateTime(%(start)s, 'UTC') + number %% 86000, 1,
     concat('tenant-', toString(intHash32(number) %% 20)), concat('persona-', toString(intHash32(number + 7) %% 4)),
     'essay', concat('profile-', toString(intHash32(number + 13) %% 14)), 'c', rand() %% 10 > 1,
-    latency, toUInt8(floor(8 * log2(latency))), 300, 400, toDecimal64(0.002, 9), 'reported', toDecimal32(0.8, 6), 0, 0, 1
+    latency, toUInt8(floor(8 * log2(latency))), 300, 400, toDecimal64(0.002, 9), 'reported',
+    toDecimal32(0.8, 6), 0, 0, 1
 FROM (
     SELECT number, toUInt32(500 + rand(number) %% 20000) AS latency,
         substring(concat('000000000000', toString(number)), length(toString(number)) + 1, 12) AS leftPad_
@@ -54,7 +55,8 @@ def metrics(name: str, events: int, rounds: int) -> list[Line]:
 
 _RAW = """
 SELECT profile, count() AS n, sum(cost_usd) AS cost, quantileTDigest(0.95)(latency_ms) AS p95
-FROM completions WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND tenant = %(tenant)s AND persona = %(persona)s
+FROM completions
+WHERE occurred_at >= %(start)s AND occurred_at < %(end)s AND tenant = %(tenant)s AND persona = %(persona)s
 GROUP BY profile
 """
 

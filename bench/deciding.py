@@ -40,17 +40,20 @@ def _case(scopes: int, profiles: int, now: datetime) -> tuple[Any, Any]:
     chance = random.Random(1)
     names = [f"profile-{number}" for number in range(profiles)]
     samples = [{name: _totals(chance, now) for name in names} for _ in range(100)]
-    day = {(f"tenant-{number}", f"persona-{number % 4}"): samples[number % 100] for number in range(scopes)}
-    everyone = {(None, f"persona-{number}"): samples[number] for number in range(4)}
+    day: dict[tuple[str | None, str], Any] = {
+        (f"tenant-{number}", f"persona-{number % 4}"): samples[number % 100] for number in range(scopes)
+    }
+    tenants = frozenset(str(tenant) for tenant, _ in day)
+    day |= {(None, f"persona-{number}"): samples[number] for number in range(4)}
     catalogue = ScoringCatalogue(
         version=1,
         rules={f"persona-{number}": ScoringRules(Sla(0.6, 60_000, 0.05)) for number in range(4)},
         incumbents={f"persona-{number}": "profile-0" for number in range(4)},
         scope_incumbents={},
         profiles=frozenset(names),
-        tenants=frozenset(tenant for tenant, _ in day),
+        tenants=tenants,
     )
-    windows: Any = Windows({**day, **everyone}, {})
+    windows: Any = Windows(day, {})
     return catalogue, windows
 
 

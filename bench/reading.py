@@ -1,6 +1,7 @@
 """Metrics over many events: 24 hours from roll-ups, beside the same question put to raw events."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bench.table import Line, timed
 
@@ -38,7 +39,7 @@ def metrics(name: str, events: int, rounds: int) -> list[Line]:
         lambda: rollups.backfill(clickhouse, start, now, lambda: datetime.now(UTC), lambda *_: None), 1
     )
     span = metrics.trailing(metrics.Window.H24, now)
-    scope = {"tenant": "tenant-3", "persona": "persona-1"}
+    scope: dict[str, Any] = {"tenant": "tenant-3", "persona": "persona-1"}
     found = metrics.read_totals(clickhouse, span, **scope)
     assert len(found) == 14, len(found)
     one = timed(lambda: metrics.read_totals(clickhouse, span, **scope), rounds)

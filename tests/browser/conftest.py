@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from tests.services import ServiceMissing
 from tests.telemetry.engines import missing
@@ -49,31 +49,32 @@ class Console:
         assert answer is not None
         assert answer.status == 200, path
 
+    def listen(self) -> None:
+        self.page.on("console", self._on_message)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._on_request)
+        self.page.on("requestfailed", self._on_failure)
+
+    def _on_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _on_request(self, request: Request) -> None:
+        if not request.url.startswith((self.url, "data:")):
+            self.complaints.append(f"foreign: {request.url}")
+
+    def _on_failure(self, request: Request) -> None:
+        # An image that is still on its way when the next page is asked for is aborted, not broken.
+        if "ERR_ABORTED" not in (request.failure or ""):
+            self.complaints.append(f"failed: {request.url} {request.failure}")
+
 
 @pytest.fixture
 def console(browser: Browser, live_server: Any, transactional_db: None) -> Iterator[Console]:
     User.objects.create_superuser("admin", password="a-long-password")
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     found = Console(page, live_server.url)
-    page.on("console", lambda message: message.type == "error" and found.complaints.append(message.text))
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    # An image that is still on its way when the next page is asked for is aborted, not broken.
-    page.on(
-        "requestfailed",
-        lambda request: (
-            None
-            if "ERR_ABORTED" in (request.failure or "")
-            else found.complaints.append(f"failed: {request.url} {request.failure}")
-        ),
-    )
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((live_server.url, "data:"))
-            else found.complaints.append(f"foreign: {request.url}")
-        ),
-    )
+    found.listen()
     found.open("/admin/login/")
     page.fill("#id_username", "admin")
     page.fill("#id_password", "a-long-password")

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib import admin
@@ -60,7 +61,8 @@ def test_a_new_key_is_shown_once_and_works(console: Console) -> None:
     message = console.page.inner_text(".messagelist .warning")
     shown = re.search(r"\S+\.\S+$", message.strip())
     assert shown
-    assert ServiceKey.objects.get_from_key(shown.group()).verbs == ["select"]
+    key: Any = ServiceKey.objects.get_from_key(shown.group())
+    assert key.verbs == ["select"]
     console.open("/admin/catalog/servicekey/")
     assert shown.group() not in console.page.content()
 

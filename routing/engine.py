@@ -21,6 +21,8 @@ from routing.policy import (
     ScopeScores,
     canonical_json,
 )
+from routing.reranking import leave_out
+from routing.scoring import Scorecard
 from telemetry.freshness_state import Freshness, state
 
 __all__ = [
@@ -177,7 +179,9 @@ def _flag_off(case: _Case) -> _Choice | None:
 def _telemetry_stale(case: _Case) -> _Choice | None:
     if case.freshness in (Freshness.FRESH, Freshness.DEGRADED):
         return None
-    if case.scores is None or case.scores.as_of is None:
+    if case.scores is None:
+        why = "This scope has no scores measured against its default yet"
+    elif case.scores.as_of is None:
         why = "There are no metrics for this scope yet"
     else:
         minutes = int((case.request.at - case.scores.as_of).total_seconds() // 60)
@@ -226,7 +230,7 @@ def _decision(case: _Case, choice: _Choice) -> Decision:
         raise SelectionProblem(
             409,
             "profile_disabled",
-            f"'{choice.profile}' would be used ({choice.reason.value}), but it is disabled or of a tier that is.",
+            f"'{choice.profile}' would be used ({choice.reason.value}), but: {bundle.why_unusable(choice.profile)}.",
         )
     chain = [slug for slug in case.ranked if slug != choice.profile]
     if case.default != choice.profile and case.default in bundle.usable and case.default not in chain:
@@ -264,14 +268,13 @@ def _candidates(case: _Case) -> list[dict[str, Any]]:
     key = (case.request.tenant, case.request.persona)
     rendered = case.bundle.rendered.get(key)
     if rendered is None:
-        rendered = [_candidate(case.bundle, card) for card in case.scores.scorecards]
+        rendered = [card.to_dict() for card in _shown(case.bundle, case.scores)]
         case.bundle.rendered[key] = rendered
     return rendered
 
 
-def _candidate(bundle: Bundle, card: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = card.to_dict()
-    if card.profile not in bundle.usable:
-        # The catalogue is newer than the snapshot: what it forbids cannot win.
-        shown |= {"eligible": False, "rank": None, "why_not": ["disabled", *shown["why_not"]]}
-    return shown
+def _shown(bundle: Bundle, scores: ScopeScores) -> tuple[Scorecard, ...]:
+    """The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it."""
+    reasons = ((card.profile, bundle.why_unusable(card.profile)) for card in scores.scorecards)
+    forbidden = {slug: reason for slug, reason in reasons if reason is not None}
+    return leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)

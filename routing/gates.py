@@ -31,7 +31,7 @@ class Clause(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One clause's verdict with what it rests on. Rates are 0 to 1; for latency they are the share of
-    requests slower than the SLA. None: unknown."""
+    requests slower than the SLA, and ``value`` counts all that may be. None: unknown."""
 
     clause: Clause
     verdict: Verdict
@@ -42,13 +42,22 @@ class Gate:
     n: int
 
     def sentence(self) -> str:
-        """For people: "success at least 0.810 proven, SLA 0.850 (n=120)"."""
+        """For people: "success UNPROVEN: 0.810 to 0.902, SLA 0.850 (n=120)"."""
         sla = f"SLA {self.limit:.3f} (n={self.n})"
         if self.lower is None or self.upper is None:
             return f"{self.clause.value}: no samples, {sla}"
         told = f"{self.clause.value} {self.verdict.value}: {self.lower:.3f} to {self.upper:.3f}"
         what = " of requests slower" if self.clause is Clause.LATENCY_P95 else ""
-        return f"{told}{what}, {sla}"
+        few = ", too few samples" if self._proves_something and self.verdict is Verdict.UNPROVEN else ""
+        return f"{told}{what}, {sla}{few}"
+
+    @property
+    def _proves_something(self) -> bool:
+        """Whether the bounds lie on one side of the limit, so that only the sample size is in the way."""
+        assert self.lower is not None and self.upper is not None  # noqa: S101, PT018  # looked at before
+        if self.clause in (Clause.SUCCESS, Clause.ACCURACY):
+            return self.lower >= self.limit or self.upper < self.limit
+        return self.upper <= self.limit or self.lower > self.limit
 
 
 def at_least(clause: Clause, good: float, n: int, limit: float, confidence: float, min_samples: int) -> Gate:
@@ -87,13 +96,13 @@ def at_most(
 
 
 def latency_gate(totals: Totals, sla_ms: int, confidence: float, min_samples: int) -> Gate:
-    """p95 <= SLA, judged by the share of requests slower than it."""
+    """p95 <= SLA, judged by the share of requests slower than it, of those whose latency is known."""
     slower = slower_than(totals.latency, sla_ms)
     return at_most(
         Clause.LATENCY_P95,
         slower.certain,
         slower.possible,
-        totals.requests,
+        sum(totals.latency),
         SLOWER_SHARE,
         confidence,
         min_samples,

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from routing.scoring import Scorecard
+from routing.scoring import Scorecard, ScoringRules
 
 
 def canonical_json(value: object) -> bytes:
-    """The one byte form of a value: sorted keys, no spaces, UTF-8. Raises TypeError for what JSON lacks."""
+    """The one byte form of JSON values: sorted keys, no spaces, UTF-8. Give it no NaN: it would be null."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
@@ -79,11 +79,15 @@ class FlagState:
 
 @dataclass(frozen=True)
 class ScopeScores:
-    """Scorecards of a scope, best first; ``as_of`` is how old they are; None: no telemetry at all."""
+    """Scorecards of a scope, best first; ``as_of`` is how old they are; None: no telemetry at all.
+
+    ``rules`` are those they were scored by, which the persona's may have left behind; None: not kept.
+    """
 
     scorecards: tuple[Scorecard, ...]
     as_of: datetime | None
     incumbent: str
+    rules: ScoringRules | None = None
 
     @cached_property
     def ranked(self) -> tuple[Scorecard, ...]:
@@ -95,6 +99,7 @@ class ScopeScores:
             "scorecards": [card.to_dict() for card in self.scorecards],
             "as_of": self.as_of.isoformat() if self.as_of else None,
             "incumbent": self.incumbent,
+            **({"rules": self.rules.to_dict()} if self.rules else {}),
         }
 
     @classmethod
@@ -103,6 +108,7 @@ class ScopeScores:
             scorecards=tuple(Scorecard.from_dict(card) for card in data["scorecards"]),
             as_of=datetime.fromisoformat(data["as_of"]) if data["as_of"] else None,
             incumbent=data["incumbent"],
+            rules=ScoringRules.from_dict(data["rules"]) if data.get("rules") else None,
         )
 
 
@@ -168,6 +174,15 @@ class Bundle:
             for slug, profile in self.profiles.items()
             if profile.enabled and profile.tier in self.enabled_tiers
         }
+
+    def why_unusable(self, slug: str) -> str | None:
+        """What keeps a profile from being given, for people; None: nothing does."""
+        if slug in self.usable:
+            return None
+        profile = self.profiles.get(slug)
+        if profile is None:
+            return "not in the catalogue"
+        return f"tier {profile.tier} is not enabled" if profile.enabled else "disabled"
 
     @cached_property
     def rendered(self) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -1,7 +1,9 @@
 """What a persona asks of a profile, and what a profile's figures come to. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,19 @@ class ScoringRules:
     weights: Weights = Weights()
     confidence: float = 0.9
     min_samples: int = 30
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, money as text; ``from_dict`` gives back equal rules."""
+        cap = self.sla.max_cost_per_completion
+        data = asdict(self)
+        data["sla"]["max_cost_per_completion"] = None if cap is None else format(cap, "f")
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ScoringRules":
+        cap = data["sla"]["max_cost_per_completion"]
+        sla = Sla(**{**data["sla"], "max_cost_per_completion": None if cap is None else Decimal(cap)})
+        return cls(**{**data, "sla": sla, "weights": Weights(**data["weights"])})
 
 
 @dataclass(frozen=True, slots=True)

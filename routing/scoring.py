@@ -165,7 +165,7 @@ def score_scope(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence
     standings = [_stand(rules, item, reference) for item in ordered]
     eligible = sorted(
         (standing for standing in standings if not standing.why_not),
-        key=lambda s: (-_known(s.score), s.tokens_per_success or float("inf"), s.profile),
+        key=lambda s: (-_known(s.score), _or_infinite(s.tokens_per_success), s.profile),
     )
     best = eligible[0].score if eligible else None
     cards = [
@@ -192,7 +192,8 @@ def _contrast(
 
 def cost_reference(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence]) -> Decimal | None:
     """What the cost term is measured by: the persona's maximum, else the incumbent's cost over the same 24
-    hours; None when neither is known well enough."""
+    hours; None when neither is known well enough, or the incumbent is free: no share of nothing can be told.
+    """
     if rules.sla.max_cost_per_completion is not None:
         return rules.sla.max_cost_per_completion
     for item in evidence:
@@ -206,8 +207,12 @@ def _known(value: float | None) -> float:
     return value
 
 
+def _or_infinite(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
 def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _Standing:
-    use_hour = item.hour.requests >= rules.min_samples
+    use_hour = sum(item.hour.latency) >= rules.min_samples
     recent = item.hour if use_hour else item.day
     gates = _judge(rules, item.day, recent)
     cost = item.day.cost_per_completion if item.day.priced >= rules.min_samples else None
@@ -221,7 +226,7 @@ def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _S
     if cost is None:
         why_not.append(f"cost unknown: {item.day.priced} priced completions, {rules.min_samples} needed")
     elif reference is None:
-        why_not.append("no cost reference: the default profile's cost is unknown, and no maximum is set")
+        why_not.append("no cost reference: the default's cost is unknown or zero, and no maximum is set")
     return _Standing(
         profile=item.profile,
         evidence=item,

@@ -55,7 +55,7 @@ def evidence(profile: str, hour: Totals | None = None, **fields: Any) -> Evidenc
 def scope(
     items: Iterable[Evidence], rules: ScoringRules = RULES, as_of: datetime | None = NOW
 ) -> ScopeScores:
-    return ScopeScores(score_scope(rules, "incumbent", items), as_of, "incumbent")
+    return ScopeScores(score_scope(rules, "incumbent", items), as_of, "incumbent", rules)
 
 
 def profile(slug: str, **fields: Any) -> BundleProfile:

@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
+from routing.contrast import Contrast, contrast
 from routing.gates import Clause, Verdict
 from routing.intervals import wilson
-from routing.scoring import Evidence, Scorecard, ScoringRules, Sla, Weights, choose_evidence, score_scope
+from routing.scoring import (
+    Evidence,
+    Scorecard,
+    ScoringRules,
+    Sla,
+    Terms,
+    Weights,
+    choose_evidence,
+    score_scope,
+)
 from telemetry.histogram import RELATIVE_ERROR
 from telemetry.totals import Totals
 from tests.routing.cases import RULES, evidence, totals
@@ -83,6 +93,24 @@ def test_accuracy_counts_only_when_the_sla_asks_for_it(mean: str, count: int, ex
     assert Clause.ACCURACY not in {gate.clause for gate in card(**graded).gates}
 
 
+def test_without_latencies_the_latency_clause_is_unproven_and_the_profile_cannot_win() -> None:
+    found = card(latency=())
+    assert {gate.clause: gate.verdict for gate in found.gates}[Clause.LATENCY_P95] is Verdict.UNPROVEN
+    assert (found.score, found.eligible) == (None, False)
+    assert found.why_not == ("latency_p95: no samples, SLA 0.050 (n=0)",)
+
+
+def test_an_hour_without_latencies_does_not_stand_for_the_day() -> None:
+    assert card(hour=totals(n=50, latency=())).latency_window == "24h"
+
+
+def test_a_clause_that_only_lacks_samples_says_so() -> None:
+    assert card(n=29).gates[0].sentence() == (
+        "success UNPROVEN: 0.802 to 0.949, SLA 0.600 (n=29), too few samples"
+    )
+    assert card(success=0.61).gates[0].sentence().endswith("(n=400)")
+
+
 def test_more_confidence_asks_for_more_proof() -> None:
     assert verdict(Clause.SUCCESS, success=0.65) is Verdict.PASS
     assert verdict(Clause.SUCCESS, rules=replace(RULES, confidence=0.999), success=0.65) is Verdict.UNPROVEN
@@ -115,6 +143,13 @@ def test_without_a_known_reference_nobody_wins_by_rank_and_each_says_why() -> No
     assert all("no cost reference" in card.why_not[0] for card in cards)
 
 
+def test_a_free_default_is_no_reference() -> None:
+    cards = score_scope(RULES, "incumbent", [evidence("incumbent", cost="0"), evidence("p")])
+    assert [card.why_not for card in cards] == [
+        ("no cost reference: the default's cost is unknown or zero, and no maximum is set",)
+    ] * 2
+
+
 def test_an_unknown_cost_is_no_zero_cost() -> None:
     unpriced = card(priced=29, cost_usd=Decimal(0))
     assert unpriced.terms.cost is None
@@ -144,6 +179,11 @@ def test_ties_go_to_fewer_tokens_per_success_then_to_the_slug() -> None:
     assert [card.rank for card in cards] == [1, 2, 3, 4]
 
 
+def test_no_tokens_at_all_are_the_fewest() -> None:
+    none = evidence("z", prompt_tokens=0, completion_tokens=0)
+    assert score_scope(RULES, "incumbent", [evidence("incumbent"), none])[0].profile == "z"
+
+
 def test_a_loser_is_told_by_how_much_and_what_would_make_it_win() -> None:
     costs = {"incumbent": "0.01", "best": "0.002", "close": "0.0025"}
     items = [evidence(profile, cost=cost, latency_ms=3000) for profile, cost in costs.items()]
@@ -153,15 +193,47 @@ def test_a_loser_is_told_by_how_much_and_what_would_make_it_win() -> None:
     assert close.contrast.lost_by == pytest.approx(0.025)
     assert close.contrast.cost_change == pytest.approx(-0.2)
     sentence = close.contrast.sentence()
-    assert sentence.startswith("lost by 0.025; wins if cost -20% or p95 < 1.")
+    # 20% less would only draw level, and the tie goes to the slug that comes first.
+    assert sentence.startswith("lost by 0.025; wins if cost -21% or p95 < 1.")
     assert "proven success >" in sentence
+
+
+def test_a_lost_tie_is_told_as_one() -> None:
+    told = score_scope(RULES, "incumbent", [evidence("incumbent"), evidence("p")])[1].contrast
+    assert told is not None
+    assert told.sentence() == (
+        "lost a tie on tokens per success or name; wins if cost -1% or p95 < 980 ms or proven success > 0.880"
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (Contrast(0.0004, -0.005, None, None), "lost by less than 0.001; wins if cost -1%"),
+        (Contrast(0.1, None, 99.9, None), "lost by 0.100; wins if p95 < 99 ms"),
+        (
+            Contrast(0.1, None, 1.239, 0.9985),
+            "lost by 0.100; wins if p95 < 1.23 ms or proven success > 0.998500",
+        ),
+        (Contrast(0.1, None, None, None), "lost by 0.100; no single change wins"),
+    ],
+)
+def test_levers_are_rounded_to_the_far_side(told: Contrast, sentence: str) -> None:
+    assert told.sentence() == sentence
+
+
+def test_what_nobody_can_do_is_no_lever() -> None:
+    nothing = Terms(cost=0.0, success=0.0, latency=0.0)
+    # The cost lever would need a price cut of 99.98%, the others more than their terms can give.
+    told = contrast(RULES, nothing, Decimal("0.01"), 0.4999, Decimal("0.01"), cost_moves_alone=True)
+    assert told == Contrast(0.4999, None, None, None)
 
 
 def test_the_incumbents_own_price_is_no_lever_while_all_are_measured_by_it() -> None:
     cards = score_scope(RULES, "incumbent", [evidence("incumbent"), evidence("best", cost="0.002")])
-    contrast = cards[-1].contrast
-    assert contrast is not None
-    assert contrast.cost_change is None
+    told = cards[-1].contrast
+    assert told is not None
+    assert told.cost_change is None
 
 
 def test_an_sla_of_one_asks_for_certainty() -> None:

@@ -1,7 +1,10 @@
 """Laws that hold for any figures."""
 
 import random
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -9,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.intervals import wilson
+from routing.reranking import leave_out
 from routing.scoring import Evidence, Scorecard, ScoringRules, Weights, score_scope
+from telemetry.histogram import BUCKETS, quantile
 from tests.routing.cases import RULES, any_rules, likely_evidence, pools, wild_evidence
 
 
@@ -70,33 +75,75 @@ def test_terms_and_scores_lie_within_zero_and_one(rules: ScoringRules, items: li
             assert value is None or 0 <= value <= 1 + 1e-9
 
 
-@given(st.sampled_from([RULES, replace(RULES, weights=Weights(0.1, 0.2, 0.7))]), pools())
-def test_each_lever_of_an_explanation_really_draws_level(rules: ScoringRules, items: list[Evidence]) -> None:
-    cards = score_scope(rules, "incumbent", items)
-    best = cards[0].score or 0.0
-    reference = rules.sla.max_cost_per_completion or next(
-        card.cost_per_completion for card in cards if card.profile == "incumbent"
-    )
-    for card in cards[1:]:
-        contrast, weights, terms = card.contrast, rules.weights, card.terms
-        if not card.eligible or contrast is None:
+EVEN, FAST = replace(RULES, weights=Weights(0.34, 0.33, 0.33)), replace(RULES, weights=Weights(0.1, 0.2, 0.7))
+CAPPED = replace(RULES, sla=replace(RULES.sla, max_cost_per_completion=Decimal("0.02")))
+
+
+def levers(item: Evidence, sentence: str) -> Iterator[Evidence]:
+    """The loser after each change that the sentence names, and nothing else."""
+    day = item.day
+    if cut := re.search(r"cost -(\d+)%", sentence):
+        yield replace(item, day=replace(day, cost_usd=day.cost_usd * (100 - int(cut[1])) / 100))
+    if below := re.search(r"p95 < ([\d.]+) (m?s)", sentence):
+        limit = float(below[1]) * (1 if below[2] == "ms" else 1000)
+        middles = [quantile([0] * bucket + [1], 0.95) or 0.0 for bucket in range(BUCKETS)]
+        if fast := [bucket for bucket, middle in enumerate(middles) if middle < limit]:
+            yield replace(item, day=replace(day, latency=(0,) * fast[-1] + (day.requests,)))
+    if re.search(r"proven success >", sentence):
+        # Proof near 1 takes samples: everything a hundred thousand times, all of it successful.
+        times = 100_000
+        yield replace(
+            item,
+            day=replace(
+                day,
+                requests=day.requests * times,
+                successes=day.requests * times,
+                priced=day.priced * times,
+                cost_usd=day.cost_usd * times,
+                latency=tuple(count * times for count in day.latency),
+            ),
+        )
+
+
+@given(st.sampled_from([RULES, EVEN, FAST, CAPPED]), pools())
+def test_each_change_that_an_explanation_names_really_wins(
+    rules: ScoringRules, items: list[Evidence]
+) -> None:
+    for card in score_scope(rules, "incumbent", items):
+        if card.contrast is None:
             continue
-        assert terms.cost is not None
-        assert terms.success is not None
-        assert terms.latency is not None
-        assert card.score is not None
-        if contrast.cost_change is not None:
-            assert reference is not None
-            cost = float(card.cost_per_completion or 0) * (1 + contrast.cost_change)
-            gained = min(max(1 - cost / float(reference), 0), 1) - terms.cost
-            assert card.score + weights.cost * gained >= best - 1e-9
-        if contrast.latency_p95_below_ms is not None:
-            gained = 1 - contrast.latency_p95_below_ms / rules.sla.max_latency_p95_ms - terms.latency
-            assert card.score + weights.latency * gained >= best - 1e-9
-        if contrast.success_lower_above is not None:
-            limit = rules.sla.min_success_rate
-            gained = (contrast.success_lower_above - limit) / (1 - limit) - terms.success
-            assert card.score + weights.success * gained >= best - 1e-9
+        others = [item for item in items if item.profile != card.profile]
+        loser = next(item for item in items if item.profile == card.profile)
+        for changed in levers(loser, card.contrast.sentence()):
+            assert score_scope(rules, "incumbent", [*others, changed])[0].profile == card.profile
+
+
+@given(any_rules(), pools())
+def test_exactly_the_eligible_losers_are_told_what_would_make_them_win(
+    rules: ScoringRules, items: list[Evidence]
+) -> None:
+    for card in score_scope(rules, "incumbent", items):
+        assert (card.contrast is not None) == (card.eligible and card.rank != 1)
+
+
+@given(any_rules(), pools(), st.sets(st.sampled_from(["p0", "p1", "p2"])))
+def test_leaving_profiles_out_afterwards_ranks_as_if_they_had_never_been_scored(
+    rules: ScoringRules, items: list[Evidence], forbidden: set[str]
+) -> None:
+    cards = score_scope(rules, "incumbent", items)
+    left = leave_out(cards, dict.fromkeys(forbidden, "disabled"), rules, "incumbent")
+    allowed = [item for item in items if item.profile not in forbidden]
+    scored = score_scope(rules, "incumbent", allowed)
+    assert tuple(card for card in left if card.profile not in forbidden) == scored
+    assert [card.rank for card in left if card.eligible] == list(range(1, sum(c.eligible for c in left) + 1))
+    for card in left:
+        if card.profile in forbidden:
+            assert (card.eligible, card.rank, card.why_not[0]) == (False, None, "disabled")
+
+
+@given(any_rules())
+def test_rules_survive_json(rules: ScoringRules) -> None:
+    assert ScoringRules.from_dict(orjson.loads(orjson.dumps(rules.to_dict()))) == rules
 
 
 @given(pools())

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class OverridesConfig(AppConfig):
@@ -6,3 +7,8 @@ class OverridesConfig(AppConfig):
 
     name = "overrides"
     verbose_name = "Flags"
+
+    def ready(self) -> None:
+        from overrides.flags import ensure_flag
+
+        post_migrate.connect(ensure_flag, sender=self)

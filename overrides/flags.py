@@ -2,10 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from django.apps import apps as current_apps
 
 from overrides.models import Flag
 
 AUTO_MODEL_SELECTION = "AUTO_MODEL_SELECTION_ENABLED"
+_NOTE = "Automatic model selection. Off: every conversation gets its scope's default profile."
+
+
+def ensure_flag(using: str, apps: Any = current_apps, **_: Any) -> None:
+    """After every migrate and flush: the flag is there, off, so that admins find it to flip.
+
+    A data migration would not survive a flush; this does, as Django's own permissions do.
+    """
+    try:
+        model = apps.get_model("overrides", "Flag")
+    except LookupError:
+        return  # migrated back to before there was a flag
+    model.objects.using(using).get_or_create(
+        name=AUTO_MODEL_SELECTION, defaults={"note": _NOTE, "superusers": False}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,17 @@ def _amount(value: object) -> object:
     return value
 
 
+def _whole(value: object) -> object:
+    # JSON has one kind of number: 1.0 is the integer 1 (and true is no number, whatever Python thinks).
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Identifier = Annotated[UUID, Field(strict=False), BeforeValidator(_text_only)]
-Tokens = Annotated[int, Field(ge=0, le=10_000_000)]
+Tokens = Annotated[int, Field(ge=0, le=10_000_000), BeforeValidator(_whole)]
 
 
 class CompletionEvent(BaseModel):
@@ -61,7 +68,7 @@ class CompletionEvent(BaseModel):
     task: Slug = "general"
     success: bool
     error_code: Line | None = None
-    latency_ms: Annotated[int, Field(ge=0, le=3_600_000)]
+    latency_ms: Annotated[int, Field(ge=0, le=3_600_000), BeforeValidator(_whole)]
     prompt_tokens: Tokens
     completion_tokens: Tokens
     cached_tokens: Tokens | None = None
@@ -75,7 +82,7 @@ class CompletionEvent(BaseModel):
     escalated: bool = False
     safety_violation: bool = False
     served_model: Line | None = None
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], BeforeValidator(_whole)] = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from waffle import get_waffle_flag_model
 
@@ -12,10 +13,22 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 
 
-def test_the_flag_is_there_from_the_first_migration_and_off() -> None:
+def test_the_flag_is_there_from_the_start_and_off() -> None:
     flag = read_flag()
     assert (flag.everyone, flag.percent, flag.tenants) == (None, 0.0, {})
     assert Flag.objects.get(name=AUTO_MODEL_SELECTION).note
+
+
+def test_the_flag_is_there_again_after_a_flush() -> None:
+    Flag.objects.all().delete()
+    call_command("flush", interactive=False, verbosity=0)
+    assert read_flag().everyone is None
+
+
+def test_a_migrate_leaves_the_flag_as_people_set_it() -> None:
+    Flag.objects.update(everyone=True)
+    call_command("migrate", verbosity=0)
+    assert read_flag().everyone is True
 
 
 def test_waffle_itself_uses_the_same_model() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -13,7 +14,15 @@ from telemetry.events import SCHEMA_FILE, CompletionEvent, Rejected, parse
 from tests.factories import event
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
-VALIDATOR = jsonschema.Draft202012Validator(
+
+
+def _pattern(validator: Any, pattern: str, instance: object, schema: Any) -> Any:
+    # JSON Schema's patterns are ECMA-262's, where $ is the very end; Python's also matches before a line break.
+    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+        yield jsonschema.ValidationError("does not match")
+
+
+VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})(
     SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
 )
 #: A changed meaning is a new file, v2, beside this one.

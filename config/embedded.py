@@ -120,6 +120,8 @@ def _start_web(running: ExitStack, host: str, port: int) -> str:
     thread = threading.Thread(target=server.run, name="web", daemon=True)
     thread.start()
     running.callback(server.close)
+    # First let running requests end (5 s at most): they answer through the server that closes next.
+    running.callback(server.task_dispatcher.shutdown)
     return f"http://{host}:{server.effective_port}"
 
 

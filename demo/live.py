@@ -42,7 +42,9 @@ class LiveTraffic(threading.Thread):
             self._recorded.setdefault((outcome.persona, outcome.profile), []).append(outcome)
 
     def stop(self) -> None:
+        """Ask it to end, and wait while its last request does (a few seconds at most)."""
         self._stopping.set()
+        self.join(5)
 
     def run(self) -> None:
         while not self._stopping.wait(_PERIOD_SECONDS):

@@ -19,6 +19,7 @@ def test_the_flag_is_there_from_the_start_and_off() -> None:
     assert Flag.objects.get(name=AUTO_MODEL_SELECTION).note
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_flag_is_there_again_after_a_flush() -> None:
     Flag.objects.all().delete()
     call_command("flush", interactive=False, verbosity=0)

@@ -90,7 +90,17 @@ def build(version: _Version, last: Bundle | None) -> Bundle:
     return Bundle(
         version=str(version),
         tenants={t.slug: BundleTenant(t.slug, t.enabled) for t in Tenant.objects.all()},
-        personas={p.slug: BundlePersona(p.slug, p.enabled, p.default_profile.slug) for p in personas},
+        personas={
+            p.slug: BundlePersona(
+                slug=p.slug,
+                enabled=p.enabled,
+                default_profile=p.default_profile.slug,
+                exploration_share=float(p.exploration_share),
+                holdout_share=float(p.holdout_share),
+                switch_margin=float(p.switch_margin),
+            )
+            for p in personas
+        },
         scope_defaults={(tenant, persona): profile for tenant, persona, profile in defaults},
         profiles={
             p.slug: BundleProfile(

@@ -28,6 +28,9 @@ class BundlePersona:
     slug: str
     enabled: bool
     default_profile: str
+    exploration_share: float = 0.0
+    holdout_share: float = 0.0
+    switch_margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,16 @@ class FlagState:
 
     def is_on(self, tenant: str, conversation_id: str) -> bool:
         """Never by chance per request; raising a percentage never turns a conversation off."""
+        share = self.share(tenant)
+        if share <= 0 or share >= 1:
+            return share >= 1
+        return stable_share(self.salt, tenant, conversation_id) < share
+
+    def share(self, tenant: str) -> float:
+        """The share of a tenant's conversations that the flag is on for, 0 to 1."""
         if self.everyone is not None:
-            return self.everyone
-        percent = self.tenants.get(tenant, self.percent)
-        if percent <= 0 or percent >= 100:
-            return percent >= 100
-        return stable_share(self.salt, tenant, conversation_id) < percent / 100
+            return 1.0 if self.everyone else 0.0
+        return min(max(self.tenants.get(tenant, self.percent) / 100, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,9 @@ class BundleSnapshot:
         )
 
 
+_PERSONA_FIELDS = ("enabled", "default_profile", "exploration_share", "holdout_share", "switch_margin")
+
+
 @dataclass(frozen=True)
 class Bundle:
     """Everything a decision depends on. ``scope_defaults`` are tenants' own default profiles."""
@@ -185,9 +195,9 @@ class Bundle:
         return f"tier {profile.tier} is not enabled" if profile.enabled else "disabled"
 
     @cached_property
-    def rendered(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """Candidates as shown, by scope; filled by the engine as scopes are asked for, since a bundle's
-        scopes outnumber those that any one process serves."""
+    def views(self) -> dict[int, Any]:
+        """What the engine worked out of a scope's scores, by their identity; filled as scopes are asked for,
+        since a bundle's scopes outnumber those that any one process serves."""
         return {}
 
     def default_profile(self, tenant: str, persona: str) -> str:
@@ -211,7 +221,7 @@ class Bundle:
             "version": self.version,
             "tenants": {slug: tenant.enabled for slug, tenant in self.tenants.items()},
             "personas": {
-                slug: {"enabled": persona.enabled, "default_profile": persona.default_profile}
+                slug: {name: getattr(persona, name) for name in _PERSONA_FIELDS}
                 for slug, persona in self.personas.items()
             },
             "scope_defaults": _nested(self.scope_defaults),

@@ -32,6 +32,9 @@ def persona(slug: str = "essayist", **fields: Any) -> Persona:
         "min_success_rate": Decimal("0.6"),
         "max_latency_p95_ms": 60_000,
         "max_safety_violation_rate": Decimal("0.05"),
+        # Shares would send some conversations elsewhere; tests of them ask for them.
+        "exploration_share": Decimal(0),
+        "holdout_share": Decimal(0),
     }
     if "default_profile" not in fields:
         fields["default_profile"] = profile()

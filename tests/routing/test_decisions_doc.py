@@ -11,5 +11,5 @@ PROBLEMS = set(
 
 
 def test_every_reason_and_problem_has_a_heading_and_every_heading_is_one() -> None:
-    assert len(PROBLEMS) == 5
+    assert len(PROBLEMS) == 6
     assert {reason.value for reason in Reason} | PROBLEMS == HEADINGS

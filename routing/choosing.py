@@ -1,0 +1,156 @@
+"""The ordered rules: each looks at one case and either chooses a profile or passes. Pure.
+
+docs/decisions.md explains them one by one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from routing.decision import Reason, SelectionRequest
+from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
+from routing.view import ScopeView
+from telemetry.freshness_state import Freshness
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
+    or what stands in for it when the request excludes that."""
+
+    bundle: Bundle
+    request: SelectionRequest
+    persona: BundlePersona
+    default: str
+    scores: ScopeScores | None
+    view: ScopeView
+    freshness: Freshness
+
+    @property
+    def is_stale(self) -> bool:
+        return self.freshness not in (Freshness.FRESH, Freshness.DEGRADED)
+
+    def share(self, purpose: str) -> float:
+        """Where the conversation lies in [0, 1) for a purpose; purposes are independent of each other."""
+        salt = f"{self.bundle.flag.salt}/{purpose}"
+        return stable_share(salt, self.request.tenant, self.request.conversation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a rule that applies says."""
+
+    profile: str
+    reason: Reason
+    explanation: str
+
+
+def flag_off(case: Case) -> Choice | None:
+    request = case.request
+    if case.bundle.flag.is_on(request.tenant, request.conversation_id):
+        return None
+    return _default(case, Reason.FLAG_OFF, "Automatic selection is off for this conversation")
+
+
+def holdout(case: Case) -> Choice | None:
+    held = case.persona.holdout_share
+    if held <= 0 or case.share("holdout") >= held:
+        return None
+    why = f"This conversation is among the {held:.2%} that are kept on the default, to measure savings"
+    return _default(case, Reason.HOLDOUT, why)
+
+
+def telemetry_stale(case: Case) -> Choice | None:
+    if not case.is_stale:
+        return None
+    if case.scores is None:
+        why = "This scope has no scores measured against its default yet"
+    elif case.scores.as_of is None:
+        why = "There are no metrics for this scope yet"
+    else:
+        minutes = int((case.request.at - case.scores.as_of).total_seconds() // 60)
+        why = f"The scope's metrics are {minutes} minutes old, which is too old to steer by"
+    return _default(case, Reason.TELEMETRY_STALE, why)
+
+
+def explore(case: Case) -> Choice | None:
+    share = case.persona.exploration_share
+    if share <= 0 or not case.view.explorable or case.share("explore") >= share:
+        return None
+    # The profile with the highest hash: a conversation keeps its profile while that can be explored at all,
+    # whatever joins or leaves, and each is as likely as the others.
+    chosen = max(case.view.explorable, key=lambda slug: case.share(f"explore/{slug}"))
+    return Choice(
+        chosen,
+        Reason.EXPLORE,
+        f"{chosen} is not proved to meet the SLA yet (n={case.view.requests[chosen]}); this conversation is "
+        f"among the {share:.2%} that try one of {len(case.view.explorable)} such profiles.",
+    )
+
+
+def sticky(case: Case) -> Choice | None:
+    last = case.request.last_profile
+    if last is None or last not in case.view.scores:
+        return None
+    best = case.view.ranked[0]
+    behind = case.view.scores[best] - case.view.scores[last]
+    if behind >= case.persona.switch_margin:
+        return None
+    told = "still the best" if last == best else f"{behind:.3f} behind the best, {best}"
+    return Choice(
+        last,
+        Reason.STICKY,
+        f"The conversation stays with {last}: {told}; it switches at {case.persona.switch_margin:g}.",
+    )
+
+
+def ranked(case: Case) -> Choice | None:
+    if not case.view.ranked:
+        return None
+    best = case.view.ranked[0]
+    return Choice(best, Reason.RANKED, case.view.praise)
+
+
+def no_eligible_candidate(case: Case) -> Choice | None:
+    return _default(
+        case, Reason.NO_ELIGIBLE_CANDIDATE, "No profile that may be used is proved to meet the SLA"
+    )
+
+
+def _default(case: Case, reason: Reason, why: str) -> Choice:
+    scope_default = case.bundle.default_profile(case.request.tenant, case.request.persona)
+    if case.default == scope_default:
+        return Choice(case.default, reason, f"{why}; {case.default} is the scope's default.")
+    instead = f"{scope_default}, the scope's default, is excluded, and {case.default} is next"
+    return Choice(case.default, reason, f"{why}; {instead}.")
+
+
+#: In this order; the first that applies decides.
+RULES: tuple[Callable[[Case], Choice | None], ...] = (
+    flag_off,
+    holdout,
+    telemetry_stale,
+    explore,
+    sticky,
+    ranked,
+    no_eligible_candidate,
+)
+
+
+def propensity(case: Case, profile: str) -> float:
+    """The probability, over all conversations of the scope, with which this profile is given in this case:
+    the flag's side, the holdout and exploration are drawn by independent hashes of the conversation; the
+    rest is certain. Never 0 for the profile that was chosen."""
+    on = case.bundle.flag.share(case.request.tenant)
+    held = case.persona.holdout_share
+    routes = [(case.default, 1 - on), (case.default, on * held)]
+    free = on * (1 - held)
+    if case.is_stale:
+        routes.append((case.default, free))
+    else:
+        tried = case.view.explorable
+        share = case.persona.exploration_share if tried else 0.0
+        routes += [(slug, free * share / len(tried)) for slug in tried]
+        main = sticky(case) or ranked(case)
+        routes.append((main.profile if main else case.default, free * (1 - share)))
+    # Sums of products are off by rounding; what is certain shall read 1.
+    return float(f"{sum(chance for slug, chance in routes if slug == profile):.12g}")

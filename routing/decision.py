@@ -1,0 +1,124 @@
+"""What is asked and what is answered: requests, reasons, problems, decisions. Pure."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from routing.policy import Bundle, BundleProfile, canonical_json
+from telemetry.freshness_state import Freshness
+
+_NAMESPACE = uuid.UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11")
+
+
+class Reason(StrEnum):
+    """Which rule decided; docs/decisions.md explains each."""
+
+    FLAG_OFF = "flag_off"
+    HOLDOUT = "holdout"
+    TELEMETRY_STALE = "telemetry_stale"
+    EXPLORE = "explore"
+    STICKY = "sticky"
+    RANKED = "ranked"
+    NO_ELIGIBLE_CANDIDATE = "no_eligible_candidate"
+
+
+class SelectionProblem(Exception):
+    """No profile can be given, and a silent default would hide why. ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRequest:
+    """What a worker asks, and when (UTC): time is an input, so that a decision can be replayed.
+
+    ``exclude`` are profiles that the worker will not take; ``last_profile`` is what the conversation was
+    given last, if anything; ``request_id`` makes a repeated request the same one.
+    """
+
+    tenant: str
+    persona: str
+    conversation_id: str
+    at: datetime
+    task: str = "general"
+    exclude: tuple[str, ...] = ()
+    last_profile: str | None = None
+    request_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tenant": self.tenant,
+            "persona": self.persona,
+            "conversation_id": self.conversation_id,
+            "task": self.task,
+            "exclude": list(self.exclude),
+            "last_profile": self.last_profile,
+            "request_id": self.request_id,
+            "decided_at": self.at.isoformat(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "SelectionRequest":
+        """From the members of a decision that ``to_dict`` made; others are passed over."""
+        return cls(
+            tenant=data["tenant"],
+            persona=data["persona"],
+            conversation_id=data["conversation_id"],
+            at=datetime.fromisoformat(data["decided_at"]),
+            task=data["task"],
+            exclude=tuple(data["exclude"]),
+            last_profile=data["last_profile"],
+            request_id=data["request_id"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer: which profile, why, and what to try next. ``candidates`` are in order of rank;
+    ``candidates_sha256`` is of their canonical JSON."""
+
+    decision_id: str
+    request: SelectionRequest
+    profile: BundleProfile
+    reason: Reason
+    explanation: str
+    candidates: list[dict[str, Any]]
+    candidates_sha256: str
+    fallback: tuple[str, ...]
+    propensity: float
+    bundle_version: str
+    snapshot_id: str | None
+    freshness: Freshness
+    as_of: datetime | None
+
+    def core(self) -> dict[str, Any]:
+        """JSON values; the candidates stand in it by their checksum only. What is stored of a decision."""
+        return {
+            **self.request.to_dict(),
+            "decision_id": self.decision_id,
+            "profile": self.profile.to_dict(),
+            "reason": self.reason.value,
+            "explanation": self.explanation,
+            "candidates_sha256": self.candidates_sha256,
+            "fallback": list(self.fallback),
+            "propensity": self.propensity,
+            "bundle_version": self.bundle_version,
+            "snapshot_id": self.snapshot_id,
+            "freshness": self.freshness.value,
+            "as_of": self.as_of.isoformat() if self.as_of else None,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, as the API shows them."""
+        return {**self.core(), "candidates": self.candidates}
+
+
+def decision_id(bundle: Bundle, request: SelectionRequest) -> str:
+    """From the content, so that a replay gives the same id."""
+    return str(uuid.uuid5(_NAMESPACE, canonical_json([bundle.version, request.to_dict()]).decode()))

@@ -1,0 +1,85 @@
+"""A scope's scorecards as one bundle lets them count: who may win, who may be tried, what is shown. Pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from routing.gates import Verdict
+from routing.policy import Bundle, ScopeScores, canonical_json
+from routing.reranking import leave_out
+from routing.scoring import Scorecard
+
+EXCLUDED = "excluded by the request"
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeView:
+    """``ranked`` may win, best first, with their ``scores``; ``explorable`` may be tried: usable, unproven,
+    failing nothing; ``praise`` says why the first of ``ranked`` is the best."""
+
+    ranked: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    explorable: tuple[str, ...] = ()
+    requests: Mapping[str, int] = field(default_factory=dict)
+    praise: str = ""
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    candidates_sha256: str = hashlib.sha256(b"[]").hexdigest()
+
+
+_EMPTY = ScopeView()
+
+
+def view_of(bundle: Bundle, scores: ScopeScores | None, exclude: tuple[str, ...]) -> ScopeView:
+    """The view of these scores. Kept in the bundle, but for requests that exclude profiles, which are few."""
+    if scores is None:
+        return _EMPTY
+    if exclude:
+        return _make(bundle, scores, exclude)
+    kept = bundle.views.get(id(scores))
+    if kept is None:
+        kept = bundle.views[id(scores)] = _make(bundle, scores, ())
+    view: ScopeView = kept
+    return view
+
+
+def _make(bundle: Bundle, scores: ScopeScores, exclude: tuple[str, ...]) -> ScopeView:
+    # The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it.
+    forbidden = dict.fromkeys(exclude, EXCLUDED)
+    for card in scores.scorecards:
+        if (reason := bundle.why_unusable(card.profile)) is not None:
+            forbidden[card.profile] = reason
+    cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
+    ranked = [card for card in cards if card.eligible]
+    candidates = [card.to_dict() for card in cards]
+    return ScopeView(
+        ranked=tuple(card.profile for card in ranked),
+        scores={card.profile: card.score or 0.0 for card in ranked},
+        explorable=tuple(
+            card.profile
+            for card in cards
+            if card.profile not in forbidden and card.profile != scores.incumbent and _is_unproven(card)
+        ),
+        requests={card.profile: card.requests for card in cards},
+        praise=_praise(ranked),
+        candidates=candidates,
+        candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
+    )
+
+
+def _is_unproven(card: Scorecard) -> bool:
+    verdicts = {gate.verdict for gate in card.gates}
+    return Verdict.UNPROVEN in verdicts and Verdict.FAIL not in verdicts
+
+
+def _praise(ranked: list[Scorecard]) -> str:
+    if not ranked:
+        return ""
+    best = ranked[0]
+    cost = f"${best.cost_per_completion:.6f}" if best.cost_per_completion is not None else "unknown"
+    p95 = f"{best.latency_p95_ms / 1000:.1f} s" if best.latency_p95_ms is not None else "unknown"
+    return (
+        f"{best.profile} has the best score ({best.score:.3f}) of {len(ranked)} profiles that meet the SLA: "
+        f"{cost} per completion, success at least {best.gates[0].lower or 0.0:.3f}, p95 {p95}, "
+        f"n={best.requests}{', borrowed from all tenants' if best.borrowed else ''}."
+    )

@@ -18,6 +18,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from catalog.models import ServiceKey, Tenant
+from catalog.outage import AWAY, outage
 from catalog.problems import Problem
 
 KEYWORD = "Api-Key"
@@ -64,9 +65,20 @@ def verify(key: str) -> Caller | None:
     digest = hashlib.sha256(key.encode()).hexdigest()
     caller: Caller | None = cache.get(digest)
     if caller is None:
-        caller = _look_up(key)
-        if caller is not None:
-            cache.set(digest, caller, timeout=settings.SERVICE_KEY_CACHE_SECONDS)
+        try:
+            with outage.watch():
+                caller = _look_up(key)
+        except AWAY:
+            # Nobody can revoke a key either while the database is away: what was true last goes on.
+            caller = cache.get(f"{digest}/last")
+            if caller is None:
+                raise
+        else:
+            if caller is not None:
+                cache.set(digest, caller, timeout=settings.SERVICE_KEY_CACHE_SECONDS)
+                cache.set(f"{digest}/last", caller, timeout=settings.SERVICE_KEY_GRACE_SECONDS)
+            else:
+                cache.delete(f"{digest}/last")
     if caller is not None and caller.expires is not None and caller.expires <= timezone.now():
         return None
     return caller
@@ -111,3 +123,13 @@ def visible_tenant(request: Request, slug: str) -> Tenant:
     if tenant is None:
         raise Problem(404, "unknown_tenant", f"There is no tenant '{slug[:80]}' that this caller may see.")
     return tenant
+
+
+def own_tenant(request: Request, slug: str | None) -> Tenant:
+    """The tenant named, or the only one that the caller is bound to."""
+    if slug is not None:
+        return visible_tenant(request, slug)
+    tenants = caller(request).tenants
+    if tenants is None or len(tenants) != 1:
+        raise Problem(400, "tenant_needed", "This caller may see several tenants: name one (?tenant=).")
+    return visible_tenant(request, next(iter(tenants)))

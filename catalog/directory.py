@@ -1,6 +1,7 @@
 """The names that may appear in an event, and prices: read at a policy version, kept in the process."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from catalog.models import ModelProfile, Persona, Tenant
@@ -16,6 +17,8 @@ class Directory:
     tenants: frozenset[str]
     personas: frozenset[str]
     profiles: frozenset[str]
+    #: The model that each profile asks its provider for.
+    models: Mapping[str, str]
     prices: PriceBook
 
 
@@ -32,11 +35,13 @@ def directory() -> Directory:
         return kept
     with _lock:
         # The version is read first: a change made while reading shows as a newer version next time.
+        models = dict(ModelProfile.objects.values_list("slug", "model"))
         _kept = Directory(
             version=version,
             tenants=frozenset(Tenant.objects.values_list("slug", flat=True)),
             personas=frozenset(Persona.objects.values_list("slug", flat=True)),
-            profiles=frozenset(ModelProfile.objects.values_list("slug", flat=True)),
+            profiles=frozenset(models),
+            models=models,
             prices=load_price_book(),
         )
         return _kept

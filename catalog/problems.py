@@ -1,5 +1,6 @@
 """Errors of the API as RFC 9457 problem details (application/problem+json)."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -7,6 +8,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
+
+from catalog.outage import AWAY
+
+log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -39,6 +44,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         error = exceptions.NotFound()
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    elif isinstance(error, AWAY):
+        log.error("the database is away: %s", error)  # one line: the trace says nothing more
+        error = Problem(503, "database_unavailable", "The database cannot be asked now. Try again soon.")
     if not isinstance(error, exceptions.APIException):
         return None
     headers = {}

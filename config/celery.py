@@ -22,7 +22,10 @@ app.conf.beat_schedule = {
     "drain-spool": _every(1, "telemetry.tasks.drain_spool"),
     "roll-up-dirty-buckets": _every(5, "telemetry.tasks.roll_up_dirty_buckets"),
     "write-snapshot": _every(60, "routing.tasks.write_snapshot"),
-    "prune-snapshots": _every(3600, "routing.tasks.prune_snapshots"),
+    "publish-selections": _every(1, "routing.tasks.publish_selections"),
+    "send-webhooks": _every(2, "routing.tasks.send_webhooks"),
+    "check-alerts": _every(30, "routing.tasks.check_alerts"),
+    "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),
 }

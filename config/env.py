@@ -53,7 +53,11 @@ class Env(BaseSettings):
     enabled_tiers: CommaSeparated = ("llm",)
     bundle_refresh_seconds: float = Field(2.0, ge=0, le=5)
     service_key_cache_seconds: float = Field(3.0, ge=0, le=5)
+    service_key_grace_seconds: int = Field(3600, ge=0, le=86_400)
     snapshot_keep_days: int = Field(7, ge=1, le=400)
+    selection_keep_days: int = Field(30, ge=3, le=400)
+    event_source: str = Field("/automated-llm-selection", min_length=1, max_length=200, pattern=r"^\S+$")
+    alert_repeat_seconds: int = Field(300, ge=30, le=86_400)
 
     drain_block_rows: int = Field(10_000, ge=1, le=1_000_000)
     quarantine_keep: int = Field(10_000, ge=0, le=10_000_000)
@@ -61,6 +65,7 @@ class Env(BaseSettings):
     retention_5m_days: int = Field(30, ge=3)
     retention_1h_days: int = Field(400, ge=3)
     retention_24h_days: int = Field(1826, ge=3)
+    retention_selections_days: int = Field(90, ge=3)
 
     @field_validator(
         "secret_key_fallbacks", "allowed_hosts", "csrf_trusted_origins", "enabled_tiers", mode="before"

@@ -89,10 +89,13 @@ def _database(url: str) -> dict[str, Any]:
         # A pool of kept connections: a new one per request costs an order of magnitude in throughput.
         config["OPTIONS"] = {
             **config.get("OPTIONS", {}),
-            "pool": {"min_size": 1, "max_size": 16, "timeout": 5},
+            # Who waits longer than this for a connection does better without one.
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 1},
             "connect_timeout": 3,
             "options": "-c statement_timeout=15000 -c lock_timeout=5000",
         }
+        # After a restart of the server the pool's connections are dead; checked, none reaches a request.
+        config["CONN_HEALTH_CHECKS"] = True
     return config
 
 
@@ -113,7 +116,7 @@ CACHES: dict[str, dict[str, Any]] = {
         if ENV.redis_url
         else {**_PROCESS_CACHE, "LOCATION": "default"}
     ),
-    "service_keys": {**_PROCESS_CACHE, "LOCATION": "service-keys"},
+    "service_keys": {**_PROCESS_CACHE, "LOCATION": "service-keys", "OPTIONS": {"MAX_ENTRIES": 20_000}},
 }
 
 # --- ClickHouse (telemetry.clickhouse is the only door) ---
@@ -127,7 +130,11 @@ CLICKHOUSE_POOL_SIZE = ENV.clickhouse_pool_size
 ENABLED_TIERS = frozenset(ENV.enabled_tiers)
 BUNDLE_REFRESH_SECONDS = ENV.bundle_refresh_seconds
 SERVICE_KEY_CACHE_SECONDS = ENV.service_key_cache_seconds
+SERVICE_KEY_GRACE_SECONDS = ENV.service_key_grace_seconds
 SNAPSHOT_KEEP_DAYS = ENV.snapshot_keep_days
+SELECTION_KEEP_DAYS = ENV.selection_keep_days
+EVENT_SOURCE = ENV.event_source
+ALERT_REPEAT_SECONDS = ENV.alert_repeat_seconds
 DRAIN_BLOCK_ROWS = ENV.drain_block_rows
 QUARANTINE_KEEP = ENV.quarantine_keep
 RETENTION_DAYS = {
@@ -135,6 +142,7 @@ RETENTION_DAYS = {
     "rollup_5m": ENV.retention_5m_days,
     "rollup_1h": ENV.retention_1h_days,
     "rollup_24h": ENV.retention_24h_days,
+    "selections": ENV.retention_selections_days,
 }
 
 # --- Flags ---
@@ -183,6 +191,8 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
 SECURE_SSL_REDIRECT = ENV.use_https
+# Orchestrators probe a process directly, not through the proxy that speaks HTTPS.
+SECURE_REDIRECT_EXEMPT = [r"^readyz$"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if ENV.use_https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.use_https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.use_https else None

@@ -1,7 +1,9 @@
-"""Routing's endpoints: ask for a profile, read the rankings behind the answer."""
+"""Routing's endpoints: ask for a profile, look a decision up, read the rankings behind it."""
 
+import uuid
 from typing import Any
 
+import orjson
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
@@ -9,11 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from catalog.access import caller, visible_tenant
+from catalog.access import caller, own_tenant, visible_tenant
 from catalog.problems import Problem
 from catalog.slugs import validate_slug
 from routing.bundle import current_bundle
-from routing.engine import SelectionProblem, SelectionRequest, decide
+from routing.engine import SelectionProblem
+from routing.models import ConversationSelection, Selection
+from routing.replay import replay
+from routing.selection import Asked, select
 from telemetry.freshness_state import state
 
 
@@ -36,6 +41,19 @@ class SelectionSerializer(StrictSerializer):
         help_text="Yours; one conversation always gets the same side of the flag.",
     )
     task = serializers.CharField(max_length=63, default="general", validators=[validate_slug])
+    exclude = serializers.ListField(
+        child=serializers.CharField(max_length=63, validators=[validate_slug]),
+        max_length=50,
+        default=list,
+        help_text="Profiles that you will not take, such as one that just failed.",
+    )
+    request_id = serializers.RegexField(
+        r"^[^\x00-\x1f\x7f]+\Z",
+        max_length=100,
+        default=None,
+        allow_null=True,
+        help_text="Yours; the same one gives the same answer again.",
+    )
 
 
 class ProfileSerializer(serializers.Serializer[Any]):
@@ -43,6 +61,8 @@ class ProfileSerializer(serializers.Serializer[Any]):
     provider = serializers.CharField()
     model = serializers.CharField()
     base_url = serializers.CharField()
+    tier = serializers.CharField()
+    context_window = serializers.IntegerField()
 
 
 class DecisionSerializer(serializers.Serializer[Any]):
@@ -62,6 +82,10 @@ class DecisionSerializer(serializers.Serializer[Any]):
     freshness = serializers.CharField()
     as_of = serializers.DateTimeField(allow_null=True)
     decided_at = serializers.DateTimeField()
+    exclude = serializers.ListField(child=serializers.CharField())
+    last_profile = serializers.CharField(allow_null=True)
+    request_id = serializers.CharField(allow_null=True)
+    candidates_sha256 = serializers.CharField()
 
 
 class SelectionsView(APIView):
@@ -85,14 +109,85 @@ class SelectionsView(APIView):
         asked = SelectionSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         fields = asked.validated_data
-        if not caller(request).may_see(fields["tenant"]):
+        who = caller(request)
+        if not who.may_see(fields["tenant"]):
             # Word for word what the engine says of a tenant that does not exist.
             raise Problem(404, "unknown_tenant", f"There is no tenant '{fields['tenant']}'.")
+        # One order whatever the worker's: the same request is the same bytes.
+        exclude = tuple(sorted(set(fields.pop("exclude"))))
         try:
-            decision = decide(current_bundle(), SelectionRequest(**fields, at=timezone.now()))
+            return Response(select(Asked(**fields, exclude=exclude), who.name, timezone.now()))
         except SelectionProblem as problem:
             raise Problem(problem.status, problem.code, problem.detail) from None
-        return Response(decision.to_dict())
+
+
+class ReplaySerializer(serializers.Serializer[Any]):
+    verdict = serializers.ChoiceField(choices=Selection.Replay.choices)
+    detail = serializers.CharField()
+    differences = serializers.ListField(child=serializers.CharField())
+
+
+class ExplainedSerializer(DecisionSerializer):
+    decided_by = serializers.ChoiceField(choices=Selection.Source.choices)
+    replay = ReplaySerializer()
+
+
+def explained(row: Selection) -> dict[str, Any]:
+    """A stored decision, decided again from the archive: its candidates, and whether it came out equal."""
+    told = replay(row)
+    return {
+        **orjson.loads(row.core),
+        "candidates": told.candidates or [],
+        "decided_by": row.source,
+        "replay": told.to_dict(),
+    }
+
+
+class SelectionView(APIView):
+    """A stored decision, explained: it is decided again from the archived policy and snapshot, and compared
+    byte for byte."""
+
+    verb = "read"
+
+    @extend_schema(operation_id="explain_selection", responses=ExplainedSerializer)
+    def get(self, request: Request, decision_id: uuid.UUID) -> Response:
+        row = Selection.objects.filter(decision_id=decision_id).first()
+        if row is None or not caller(request).may_see(row.tenant):
+            raise Problem(404, "unknown_selection", "There is no such selection that this caller may see.")
+        return Response(explained(row))
+
+
+class ConversationQuery(serializers.Serializer[Any]):
+    tenant = serializers.CharField(
+        max_length=63, required=False, help_text="May be left out when the key is bound to one tenant."
+    )
+    persona = serializers.CharField(max_length=63, required=False, help_text="Default: the latest one used.")
+
+
+class ConversationView(APIView):
+    """What a conversation was given last, explained."""
+
+    verb = "read"
+
+    @extend_schema(
+        operation_id="read_conversation_selection",
+        parameters=[ConversationQuery],
+        responses=ExplainedSerializer,
+    )
+    def get(self, request: Request, conversation_id: str) -> Response:
+        query = ConversationQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        tenant = own_tenant(request, query.validated_data.get("tenant"))
+        found = ConversationSelection.objects.filter(tenant=tenant.slug, conversation_id=conversation_id)
+        if persona := query.validated_data.get("persona"):
+            found = found.filter(persona=persona)
+        last = found.order_by("-decided_at").first()
+        row = Selection.objects.filter(decision_id=last.decision_id).first() if last else None
+        if row is None:
+            raise Problem(
+                404, "unknown_conversation", "Nothing was selected for this conversation, as far as is kept."
+            )
+        return Response(explained(row))
 
 
 class RankingsQuery(serializers.Serializer[Any]):

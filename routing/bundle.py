@@ -8,14 +8,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils import timezone
 
 from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
+from catalog.outage import outage
 from catalog.versions import current_version
 from overrides.flags import read_flag
+from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
 from routing.engine import (
     Bundle,
     BundlePersona,
@@ -25,7 +29,7 @@ from routing.engine import (
     FlagState,
 )
 from routing.models import ScoreSnapshot
-from routing.snapshots import DamagedSnapshotError, newest_id, read_snapshot
+from routing.snapshots import newest_id
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +40,6 @@ class _Version:
 
     policy: int
     snapshot: int | None
-
-    def __str__(self) -> str:
-        return f"{self.policy}.{self.snapshot or 0}"
 
 
 class BundleKeeper:
@@ -71,52 +72,76 @@ class BundleKeeper:
         if self._bundle is not None and self._monotonic() - self._checked_at < self._refresh_seconds:
             return self._bundle
         try:
-            version = _Version(current_version(), newest_id())
-            if self._bundle is None or version != self._version:
-                self._bundle, self._version = build(version, self._bundle), version
-        except DatabaseError:
+            with outage.watch():
+                version = _Version(current_version(), newest_id())
+                if self._bundle is None or version != self._version:
+                    self._bundle, self._version = build(version, self._bundle)
+        except DatabaseError as error:
             if self._bundle is None:
                 raise
-            log.exception("the policy bundle could not be refreshed; the last one stands")
+            log.error("the policy bundle could not be refreshed; the last one stands: %s", error)
         self._checked_at = self._monotonic()
         return self._bundle
 
 
-def build(version: _Version, last: Bundle | None) -> Bundle:
-    """Read catalogue, flag and snapshot. A damaged snapshot is left out in favour of the last good one."""
+def build(version: _Version, last: Bundle | None) -> tuple[Bundle, _Version]:
+    """Read catalogue, flag and snapshot, and archive the policy. A damaged snapshot is left out in favour of
+    the last good one. Returns the bundle with what it was really built from."""
+    policy = _read_policy()
+    # A change in the midst of reading shows as another version afterwards: then it is read again.
+    for _ in range(5):
+        if (now := current_version()) == version.policy:
+            break
+        version = _Version(now, version.snapshot)
+        policy = _read_policy()
+    snapshot = _snapshot(version.snapshot, last)
+    name = keep_policy(version.policy, _without_snapshot(policy), timezone.now())
+    full = f"{name}.{snapshot.id if snapshot else 0}"
+    return replace(policy, version=full, snapshot=snapshot), version
+
+
+def _without_snapshot(policy: Bundle) -> dict[str, Any]:
+    told = policy.to_dict()
+    del told["snapshot"], told["version"]
+    return told
+
+
+def _read_policy() -> Bundle:
     flag = read_flag()
     personas = Persona.objects.select_related("default_profile")
     defaults = ScopeDefault.objects.values_list("tenant__slug", "persona__slug", "profile__slug")
     return Bundle(
-        version=str(version),
+        version="",
         tenants={t.slug: BundleTenant(t.slug, t.enabled) for t in Tenant.objects.all()},
-        personas={
-            p.slug: BundlePersona(
-                slug=p.slug,
-                enabled=p.enabled,
-                default_profile=p.default_profile.slug,
-                exploration_share=float(p.exploration_share),
-                holdout_share=float(p.holdout_share),
-                switch_margin=float(p.switch_margin),
-            )
-            for p in personas
-        },
+        personas={p.slug: _persona(p) for p in personas},
         scope_defaults={(tenant, persona): profile for tenant, persona, profile in defaults},
-        profiles={
-            p.slug: BundleProfile(
-                slug=p.slug,
-                provider=p.provider,
-                model=p.model,
-                base_url=p.base_url,
-                tier=p.tier,
-                enabled=p.enabled,
-                context_window=p.context_window,
-            )
-            for p in ModelProfile.objects.all()
-        },
+        profiles={p.slug: _profile(p) for p in ModelProfile.objects.all()},
         enabled_tiers=settings.ENABLED_TIERS,
         flag=FlagState(everyone=flag.everyone, percent=flag.percent, tenants=flag.tenants, salt=flag.salt),
-        snapshot=_snapshot(version.snapshot, last),
+        snapshot=None,
+    )
+
+
+def _persona(persona: Persona) -> BundlePersona:
+    return BundlePersona(
+        slug=persona.slug,
+        enabled=persona.enabled,
+        default_profile=persona.default_profile.slug,
+        exploration_share=float(persona.exploration_share),
+        holdout_share=float(persona.holdout_share),
+        switch_margin=float(persona.switch_margin),
+    )
+
+
+def _profile(profile: ModelProfile) -> BundleProfile:
+    return BundleProfile(
+        slug=profile.slug,
+        provider=profile.provider,
+        model=profile.model,
+        base_url=profile.base_url,
+        tier=profile.tier,
+        enabled=profile.enabled,
+        context_window=profile.context_window,
     )
 
 
@@ -126,7 +151,7 @@ def _snapshot(pk: int | None, last: Bundle | None) -> BundleSnapshot | None:
         return None
     try:
         return read_snapshot(stored)
-    except DamagedSnapshotError as error:
+    except DamagedArchiveError as error:
         log.error("%s The last good one stands.", error)  # the sentence says it all
         return last.snapshot if last else None
 

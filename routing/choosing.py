@@ -92,14 +92,16 @@ def sticky(case: Case) -> Choice | None:
     if last is None or last not in case.view.scores:
         return None
     best = case.view.ranked[0]
+    if last == best:
+        return None  # the rank itself gives it, so nothing was held back
     behind = case.view.scores[best] - case.view.scores[last]
     if behind >= case.persona.switch_margin:
         return None
-    told = "still the best" if last == best else f"{behind:.3f} behind the best, {best}"
     return Choice(
         last,
         Reason.STICKY,
-        f"The conversation stays with {last}: {told}; it switches at {case.persona.switch_margin:g}.",
+        f"The conversation stays with {last}: {behind:.3f} behind the best, {best}; it switches at "
+        f"{case.persona.switch_margin:g}.",
     )
 
 

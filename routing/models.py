@@ -1,38 +1,230 @@
-"""What the machine concluded: score snapshots, immutable and checksummed."""
+"""What the machine concluded, and what it gave: snapshots, policy revisions, selections, deliveries, alerts."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, TypeVar
 
+from django.core.exceptions import ValidationError
+from django.core.validators import URLValidator
 from django.db import models
+from django.db.models import Q
+
+from catalog.models import Tenant
+from routing.decision import Reason
 
 
 class ImmutableError(Exception):
-    """A snapshot is never changed; a new one is written."""
+    """A record of what was is never changed; a new one is written."""
 
 
-class SnapshotQuerySet(models.QuerySet["ScoreSnapshot"]):
+M = TypeVar("M", bound=models.Model, covariant=True)
+
+
+class ImmutableQuerySet(models.QuerySet[M]):
     def update(self, **kwargs: Any) -> NoReturn:
-        raise ImmutableError("Score snapshots are immutable.")
+        raise ImmutableError(f"{self.model._meta.verbose_name_plural} are immutable.")
 
 
-class ScoreSnapshot(models.Model):
-    """All scorecards of one scoring run. ``payload`` is canonical JSON, compressed; ``checksum`` is the
-    SHA-256 of that JSON, checked whenever it is read."""
+class Archived(models.Model):
+    """Canonical JSON, compressed, with the SHA-256 of that JSON, checked whenever it is read."""
 
     created_at = models.DateTimeField(db_index=True)
-    policy_version = models.PositiveBigIntegerField(help_text="The catalogue's version it was scored under.")
-    scopes = models.PositiveIntegerField()
     checksum = models.CharField(max_length=64)
     payload = models.BinaryField()
 
-    objects = models.Manager.from_queryset(SnapshotQuerySet)()
+    objects = models.Manager.from_queryset(ImmutableQuerySet[Self])()
 
     class Meta:
+        abstract = True
         ordering = ["-id"]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise ImmutableError(f"{self._meta.verbose_name_plural} are immutable.")
+        super().save(*args, **kwargs)
+
+
+class ScoreSnapshot(Archived):
+    """All scorecards of one scoring run."""
+
+    policy_version = models.PositiveBigIntegerField(help_text="The catalogue's version it was scored under.")
+    scopes = models.PositiveIntegerField()
 
     def __str__(self) -> str:
         return f"snapshot {self.pk} of {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise ImmutableError("Score snapshots are immutable.")
-        super().save(*args, **kwargs)
+
+class PolicyRevision(Archived):
+    """Everything of a policy bundle but the snapshot: catalogue, flag, enabled tiers. ``name`` is the policy
+    version and the start of the checksum, so that processes with other settings cannot be mistaken."""
+
+    name = models.CharField(max_length=40, unique=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Selection(models.Model):
+    """One decision, and whether it has been published: the outbox of ``router.selection`` events.
+
+    ``core`` is the decision's canonical JSON; its candidates stand in it by checksum and are rebuilt from
+    the policy revision and the snapshot. Names, not keys: the record outlives the catalogue.
+    """
+
+    class Source(models.TextChoices):
+        REMOTE = "remote", "this service"
+        LOCAL = "local", "a worker, by the policy bundle"
+        JOURNAL = "journal", "this service, while the database was away"
+
+    class Replay(models.TextChoices):
+        EQUAL = "equal", "equal, byte for byte"
+        DIFFERENT = "different", "different"
+        IMPOSSIBLE = "impossible", "not possible"
+
+    decision_id = models.UUIDField(unique=True)
+    decided_at = models.DateTimeField(db_index=True)
+    recorded_at = models.DateTimeField()
+    tenant = models.CharField(max_length=63)
+    persona = models.CharField(max_length=63)
+    task = models.CharField(max_length=63)
+    conversation_id = models.CharField(max_length=200)
+    profile = models.CharField(max_length=63)
+    reason = models.CharField(max_length=40, choices=[(reason.value, reason.value) for reason in Reason])
+    source = models.CharField(max_length=8, choices=Source)
+    caller = models.CharField(max_length=160)
+    request_id = models.CharField(max_length=100, null=True)  # noqa: DJ001  # unknown is NULL, never ""
+    policy = models.CharField(max_length=40, db_index=True)
+    snapshot = models.PositiveBigIntegerField(null=True, db_index=True)
+    core = models.TextField()
+    in_clickhouse = models.BooleanField(default=False)
+    fanned_out = models.BooleanField(default=False)
+    replay = models.CharField(max_length=10, choices=Replay, null=True)  # noqa: DJ001  # NULL: not tried yet
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "request_id"],
+                condition=Q(request_id__isnull=False),
+                name="selection_once_per_request",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["tenant", "conversation_id", "-decided_at"], name="selection_by_conversation"
+            ),
+            models.Index(fields=["id"], condition=Q(in_clickhouse=False), name="selection_for_clickhouse"),
+            models.Index(fields=["id"], condition=Q(fanned_out=False), name="selection_for_webhooks"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.decision_id)
+
+
+class ConversationSelection(models.Model):
+    """What a conversation was given last: what makes decisions sticky."""
+
+    tenant = models.CharField(max_length=63)
+    persona = models.CharField(max_length=63)
+    conversation_id = models.CharField(max_length=200)
+    profile = models.CharField(max_length=63)
+    reason = models.CharField(max_length=40)
+    decision_id = models.UUIDField()
+    decided_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "conversation_id", "persona"], name="conversation_once_per_persona"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} x {self.persona}: {self.conversation_id}"
+
+
+class Webhook(models.Model):
+    """Somebody who is told of events: each is POSTed as a CloudEvent, signed with ``secret``."""
+
+    name = models.CharField(max_length=80, unique=True)
+    url = models.CharField(
+        max_length=500,
+        validators=[URLValidator(schemes=["http", "https"])],
+        help_text="https, but in LOCAL and DEVELOPMENT.",
+    )
+    secret = models.CharField(max_length=100, editable=False)
+    enabled = models.BooleanField(default=True)
+    selections = models.BooleanField(default=True, help_text="Send router.selection events.")
+    alerts = models.BooleanField(default=True, help_text="Send router.alert events.")
+    tenant = models.ForeignKey(
+        Tenant, null=True, blank=True, on_delete=models.CASCADE, help_text="Empty: events of all tenants."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        from django.conf import settings
+
+        super().clean()
+        if settings.ENV.is_hardened and not self.url.startswith("https://"):
+            raise ValidationError({"url": f"{settings.MODE} sends events over https only."})
+
+
+class WebhookDelivery(models.Model):
+    """One event on its way to one webhook."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        DELIVERED = "delivered", "delivered"
+        DEAD = "dead", "given up"
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
+    event_id = models.CharField(max_length=60)
+    event_type = models.CharField(max_length=40)
+    payload = models.TextField()
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "webhook deliveries"
+        constraints = [
+            models.UniqueConstraint(fields=["webhook", "event_id"], name="delivery_once_per_event")
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(state="waiting"), name="delivery_waiting_by_time"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id} to {self.webhook}"
+
+
+class Alert(models.Model):
+    """A condition that people must know of, from when it began until it was cleared."""
+
+    name = models.CharField(max_length=60)
+    detail = models.CharField(max_length=500)
+    since = models.DateTimeField()
+    told_at = models.DateTimeField(help_text="When it was last repeated.")
+    times_told = models.PositiveIntegerField(default=1)
+    cleared_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"], condition=Q(cleared_at__isnull=True), name="alert_holds_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

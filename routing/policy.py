@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -214,6 +214,25 @@ class Bundle:
         if scores is None or scores.incumbent != self.default_profile(tenant, persona):
             return None
         return scores
+
+    def for_tenants(self, tenants: frozenset[str] | None) -> "Bundle":
+        """What may be shown to a caller of these tenants (None: all). It decides for them as the whole does."""
+        if tenants is None:
+            return self
+        snapshot = self.snapshot
+        return replace(
+            self,
+            tenants={slug: tenant for slug, tenant in self.tenants.items() if slug in tenants},
+            scope_defaults={key: value for key, value in self.scope_defaults.items() if key[0] in tenants},
+            flag=replace(
+                self.flag, tenants={slug: p for slug, p in self.flag.tenants.items() if slug in tenants}
+            ),
+            snapshot=snapshot
+            and replace(
+                snapshot,
+                scopes={key: value for key, value in snapshot.scopes.items() if key[0] in tenants},
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``from_dict`` gives back an equal bundle."""

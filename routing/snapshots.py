@@ -1,18 +1,16 @@
 """Score snapshots: every scope scored from roll-ups, written once, read back only if intact."""
 
-import hashlib
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import orjson
-from django.db.models import Max
+from django.db.models import Exists, Max, OuterRef
 
 from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
 from catalog.versions import current_version
-from routing.engine import BundleSnapshot, ScopeScores, canonical_json
-from routing.models import ScoreSnapshot
+from routing.archive import pack
+from routing.engine import BundleSnapshot, ScopeScores
+from routing.models import ScoreSnapshot, Selection
 from routing.scoring import Evidence, ScoringRules, Sla, Weights, choose_evidence, score_scope
 from telemetry import metrics
 from telemetry.clickhouse import ClickHouse
@@ -21,21 +19,22 @@ from telemetry.totals import Totals
 _NOTHING = Totals()
 
 
-class DamagedSnapshotError(Exception):
-    """A stored snapshot does not match its checksum; it must not steer."""
-
-
 def write_snapshot(clickhouse: ClickHouse, now: datetime) -> ScoreSnapshot:
     """Score every scope that has telemetry, and store the result. Raises ClickHouseError."""
     catalogue = read_catalogue()
     scored = score_all(catalogue, read_evidence(clickhouse, now))
-    payload = canonical_json(scored.to_dict(now))
+    return store_snapshot(scored, catalogue.version, now)
+
+
+def store_snapshot(scored: "Scored", policy_version: int, now: datetime) -> ScoreSnapshot:
+    """Store the result of a scoring run; it steers from the next refresh of each process on."""
+    checksum, payload = pack(scored.to_dict(now))
     return ScoreSnapshot.objects.create(
         created_at=now,
-        policy_version=catalogue.version,
+        policy_version=policy_version,
         scopes=len(scored.scopes),
-        checksum=hashlib.sha256(payload).hexdigest(),
-        payload=zlib.compress(payload, 1),
+        checksum=checksum,
+        payload=payload,
     )
 
 
@@ -180,17 +179,6 @@ def _as_of(evidence: Iterable[Evidence]) -> datetime | None:
     return min(newest.values(), default=None)
 
 
-def read_snapshot(snapshot: ScoreSnapshot) -> BundleSnapshot:
-    """The scores in a stored snapshot. Raises DamagedSnapshotError when it was altered."""
-    try:
-        payload = zlib.decompress(bytes(snapshot.payload))
-    except zlib.error as error:
-        raise DamagedSnapshotError(f"Snapshot {snapshot.pk} cannot be unpacked.") from error
-    if hashlib.sha256(payload).hexdigest() != snapshot.checksum:
-        raise DamagedSnapshotError(f"Snapshot {snapshot.pk} does not match its checksum.")
-    return BundleSnapshot.from_dict({**orjson.loads(payload), "id": str(snapshot.pk)})
-
-
 def newest_id() -> int | None:
     """The newest snapshot's id; one index read."""
     newest: int | None = ScoreSnapshot.objects.aggregate(newest=Max("id"))["newest"]
@@ -198,5 +186,8 @@ def newest_id() -> int | None:
 
 
 def prune(before: datetime) -> int:
-    """Delete snapshots made before a time, but never the newest; returns how many went."""
-    return ScoreSnapshot.objects.filter(created_at__lt=before).exclude(pk=newest_id() or 0).delete()[0]
+    """Delete snapshots made before a time, but never the newest, and none that a kept decision was made
+    from; returns how many went."""
+    used = Selection.objects.filter(snapshot=OuterRef("pk"))
+    old = ScoreSnapshot.objects.filter(created_at__lt=before).exclude(pk=newest_id() or 0)
+    return old.exclude(Exists(used)).delete()[0]

@@ -7,11 +7,14 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from routing import snapshots
+from routing import archive, events, health, snapshots, webhooks
+from routing.journal import journal
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease
 
 log = logging.getLogger(__name__)
+
+_DECISIONS_PER_BLOCK = 2_000
 
 
 @shared_task
@@ -29,6 +32,49 @@ def write_snapshot() -> int | None:
 
 
 @shared_task
-def prune_snapshots() -> int:
-    """Delete snapshots older than SNAPSHOT_KEEP_DAYS, but never the newest."""
-    return snapshots.prune(timezone.now() - timedelta(days=settings.SNAPSHOT_KEEP_DAYS))
+def publish_selections() -> int:
+    """Send decisions to ClickHouse. While it is away they wait, and the next run tries again."""
+    with lease("publish", timezone.now()) as won:
+        if not won:
+            return 0
+        journal.carry_left_behind()
+        sent = 0
+        try:
+            while block := events.publish(get_clickhouse(), _DECISIONS_PER_BLOCK):
+                sent += block
+                won.renew(timezone.now())
+        except ClickHouseError as error:
+            log.warning("selection events: %s", error)
+        return sent
+
+
+@shared_task
+def send_webhooks() -> int:
+    """Make deliveries of new decisions, then try those that are due."""
+    with lease("webhooks", timezone.now()) as won:
+        if not won:
+            return 0
+        while webhooks.fan_out(timezone.now(), _DECISIONS_PER_BLOCK):
+            won.renew(timezone.now())
+        return webhooks.deliver(timezone.now())
+
+
+@shared_task
+def check_alerts() -> bool:
+    """Whether the alert of the flag's safety holds."""
+    with lease("alerts", timezone.now()) as won:
+        if not won:
+            return False
+        repeat = timedelta(seconds=settings.ALERT_REPEAT_SECONDS)
+        return health.check_alert(timezone.now(), repeat) is not None
+
+
+@shared_task
+def prune_decisions() -> None:
+    """Delete decisions past SELECTION_KEEP_DAYS, then what only they were made from."""
+    now = timezone.now()
+    before = now - timedelta(days=settings.SELECTION_KEEP_DAYS)
+    webhooks.prune(before)
+    events.prune(before)
+    snapshots.prune(now - timedelta(days=settings.SNAPSHOT_KEEP_DAYS))
+    archive.prune(before)

@@ -1,8 +1,18 @@
 from django.urls import path
 
-from routing import api
+from routing import api, health_api, policy_api
 
 urlpatterns = [
     path("selections", api.SelectionsView.as_view(), name="selections"),
+    path("selections/batch", policy_api.BatchView.as_view(), name="selections-batch"),
+    path("selections/<uuid:decision_id>", api.SelectionView.as_view(), name="selection"),
+    path(
+        "conversations/<path:conversation_id>/selection",
+        api.ConversationView.as_view(),
+        name="conversation-selection",
+    ),
+    path("policy", policy_api.PolicyView.as_view(), name="policy"),
     path("rankings", api.RankingsView.as_view(), name="rankings"),
+    path("schemas/router-selection/v1", health_api.router_selection_schema, name="router-selection-v1"),
+    path("schemas/router-alert/v1", health_api.router_alert_schema, name="router-alert-v1"),
 ]

@@ -116,6 +116,7 @@ class ProfileMetricsSerializer(serializers.Serializer[Any]):
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()
     cached_tokens = serializers.IntegerField()
+    served_other = serializers.IntegerField(help_text="Answers by another model than was asked for.")
     as_of = serializers.DateTimeField(allow_null=True, help_text="Newest completion of the profile.")
 
 
@@ -154,6 +155,7 @@ def describe(profile: str, totals: Totals, window: metrics.Window) -> dict[str, 
         "prompt_tokens": totals.prompt_tokens,
         "completion_tokens": totals.completion_tokens,
         "cached_tokens": totals.cached_tokens,
+        "served_other": totals.served_other,
         "as_of": totals.last_event_at,
     }
 

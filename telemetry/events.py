@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from catalog.directory import Directory
 from catalog.prices import COST_STEP
 from telemetry.histogram import bucket_of
+from telemetry.served import is_other
 
 SCHEMA_FILE = Path(__file__).parent / "schemas" / "completion-event-v1.json"
 #: How far a sender's clock may run ahead.
@@ -127,6 +128,7 @@ COLUMNS: Sequence[str] = (
     "escalated",
     "safety_violation",
     "served_model",
+    "served_other",
     "schema_version",
 )
 
@@ -207,6 +209,7 @@ def to_row(event: CompletionEvent, names: Directory) -> Row:
         int(event.escalated),
         int(event.safety_violation),
         event.served_model,
+        int(is_other(names.models[event.profile], event.served_model)),
         event.schema_version,
     ]
 

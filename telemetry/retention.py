@@ -20,6 +20,7 @@ PARTITIONS = {
     "rollup_5m": ("toYYYYMMDD", "bucket"),
     "rollup_1h": ("toYYYYMM", "bucket"),
     "rollup_24h": ("toYYYYMM", "bucket"),
+    "selections": ("toYYYYMMDD", "decided_at"),
 }
 
 

@@ -30,6 +30,7 @@ _MEASURES = (
     "prompt_tokens",
     "completion_tokens",
     "cached_tokens",
+    "served_other",
     "priced",
     "priced_tokens",
     "priced_successes",
@@ -56,6 +57,7 @@ FROM (
         sum(toUInt64(prompt_tokens)) AS g_prompt_tokens,
         sum(toUInt64(completion_tokens)) AS g_completion_tokens,
         sum(toUInt64(ifNull(cached_tokens, 0))) AS g_cached_tokens,
+        sum(served_other) AS g_served_other,
         countIf(isNotNull(cost_usd)) AS g_priced,
         sumIf(toUInt64(prompt_tokens) + completion_tokens, isNotNull(cost_usd)) AS g_priced_tokens,
         countIf(isNotNull(cost_usd) AND success = 1) AS g_priced_successes,
@@ -64,7 +66,7 @@ FROM (
     FROM (
         SELECT toStartOfFiveMinute(occurred_at) AS bucket, tenant, persona, task, profile, event_id,
             occurred_at, success, escalated, safety_violation, accuracy, prompt_tokens, completion_tokens,
-            cached_tokens, cost_usd, latency_bucket
+            cached_tokens, served_other, cost_usd, latency_bucket
         FROM completions
         WHERE occurred_at >= %(start)s AND occurred_at < %(end)s
             AND toStartOfFiveMinute(occurred_at) IN %(buckets)s
@@ -79,7 +81,7 @@ GROUP BY {_KEYS}
 # A resent event may have moved to another profile or task. What it left must not keep its old count.
 _TOMBSTONES = f"""
 INSERT INTO rollup_5m ({_COLUMNS})
-SELECT {_KEYS}, 0, 0, 0, 0, toDecimal128(0, 6), 0, 0, 0, 0, 0, 0, 0, toDecimal128(0, 9),
+SELECT {_KEYS}, 0, 0, 0, 0, toDecimal128(0, 6), 0, 0, 0, 0, 0, 0, 0, 0, toDecimal128(0, 9),
     emptyArrayUInt64(), toDateTime(0, 'UTC'), toUInt64(%(version)s)
 FROM rollup_5m FINAL
 WHERE bucket >= %(start)s AND bucket < %(end)s AND bucket IN %(buckets)s

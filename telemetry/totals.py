@@ -16,7 +16,8 @@ class Totals:
     """Sums over the distinct completion events of one profile in one scope and window.
 
     ``priced``, ``priced_tokens`` and ``priced_successes`` cover only events whose cost is known;
-    ``cost_usd`` is their cost in US dollars. ``latency`` is a histogram (telemetry.histogram).
+    ``cost_usd`` is their cost in US dollars. ``served_other`` counts answers by another model than was asked
+    for. ``latency`` is a histogram (telemetry.histogram).
     """
 
     requests: int = 0
@@ -28,6 +29,7 @@ class Totals:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    served_other: int = 0
     priced: int = 0
     priced_tokens: int = 0
     priced_successes: int = 0
@@ -95,6 +97,7 @@ def merge(parts: Iterable[Totals]) -> Totals:
         prompt_tokens=sum(p.prompt_tokens for p in parts),
         completion_tokens=sum(p.completion_tokens for p in parts),
         cached_tokens=sum(p.cached_tokens for p in parts),
+        served_other=sum(p.served_other for p in parts),
         priced=sum(p.priced for p in parts),
         priced_tokens=sum(p.priced_tokens for p in parts),
         priced_successes=sum(p.priced_successes for p in parts),

@@ -7,7 +7,8 @@ from django.core.cache import caches
 from hypothesis import HealthCheck, settings
 
 from catalog import directory
-from routing import bundle
+from catalog.outage import outage
+from routing import archive, bundle
 
 # How long a draw or an example takes says more about the machine than about the code. In CI the examples
 # are the same each time, so that a failure there is one that can be seen again.
@@ -24,3 +25,5 @@ def _nothing_kept() -> None:
         cache.clear()
     directory.forget()
     bundle.forget_bundle()
+    archive.archive.forget()
+    outage.end()

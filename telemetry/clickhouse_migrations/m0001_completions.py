@@ -29,6 +29,7 @@ def forward(dialect: Dialect) -> list[str]:
     escalated UInt8,
     safety_violation UInt8,
     served_model Nullable(String),
+    served_other UInt8,
     schema_version UInt8{dialect.skip_index("by_conversation", "conversation_id", "bloom_filter(0.01)")}""",
         engine="ReplacingMergeTree",
         arguments="received_us",

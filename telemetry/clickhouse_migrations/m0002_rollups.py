@@ -49,6 +49,7 @@ def _columns(dialect: Dialect) -> str:
     prompt_tokens UInt64,
     completion_tokens UInt64,
     cached_tokens UInt64,
+    served_other UInt64,
     priced UInt64,
     priced_tokens UInt64,
     priced_successes UInt64,

@@ -98,6 +98,11 @@ def test_a_margin_of_zero_never_holds_anyone() -> None:
     assert decide(policy(), request(last_profile="best")).reason is Reason.RANKED
 
 
+def test_a_last_profile_that_is_the_best_is_ranked_not_held() -> None:
+    decision = decide(policy(switch_margin=1.0), request(last_profile="best"))
+    assert (decision.profile.slug, decision.reason) == ("best", Reason.RANKED)
+
+
 @pytest.mark.parametrize("last", ["failing", "new-1", "gone", ""])
 def test_a_last_profile_that_is_not_eligible_holds_nobody(last: str) -> None:
     assert decide(policy(switch_margin=1.0), request(last_profile=last)).profile.slug == "best"

@@ -12,9 +12,10 @@ from catalog.models import ScopeDefault
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import Flag
 from routing import bundle as bundles
+from routing.archive import DamagedArchiveError, read_snapshot
 from routing.bundle import BundleKeeper
 from routing.models import ImmutableError, ScoreSnapshot
-from routing.snapshots import DamagedSnapshotError, newest_id, prune, read_snapshot, write_snapshot
+from routing.snapshots import newest_id, prune, write_snapshot
 from telemetry.clickhouse import ClickHouse
 from tests import factories
 from tests.factories import NOW
@@ -98,7 +99,7 @@ def test_a_damaged_snapshot_is_found_and_the_last_good_one_stands(clickhouse: Cl
     assert keeper.current().snapshot is not None
     bad = write_snapshot(clickhouse, NOW + timedelta(minutes=1))
     damage(bad)
-    with pytest.raises(DamagedSnapshotError, match="checksum"):
+    with pytest.raises(DamagedArchiveError, match="checksum"):
         read_snapshot(ScoreSnapshot.objects.get(pk=bad.pk))
     told = keeper.current().snapshot
     assert told is not None
@@ -106,7 +107,7 @@ def test_a_damaged_snapshot_is_found_and_the_last_good_one_stands(clickhouse: Cl
 
 
 def test_bytes_that_cannot_be_unpacked_are_damage_too() -> None:
-    with pytest.raises(DamagedSnapshotError, match="unpacked"):
+    with pytest.raises(DamagedArchiveError, match="unpacked"):
         read_snapshot(empty_snapshot())
 
 

@@ -1,0 +1,147 @@
+"""Decisions that workers made by the policy bundle, as they report them: judged one by one, then committed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from catalog.directory import Directory, directory
+from routing.engine import Reason, canonical_json
+from routing.models import Selection
+from routing.records import record, row_of
+from telemetry.freshness_state import Freshness
+
+MAX_DECISIONS = 1_000
+LATEST = timedelta(hours=48)
+FUTURE_TOLERANCE = timedelta(minutes=5)
+_MAX_BYTES = 20_000
+
+_VERSION = re.compile(r"[0-9]{1,18}-[0-9a-f]{12}\.[0-9]{1,18}")
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return value
+
+
+def _version(value: str) -> str:
+    if not _VERSION.fullmatch(value):
+        raise ValueError("is no bundle version")
+    return value
+
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ReportedProfile(_Strict):
+    slug: Slug
+    provider: Annotated[str, Field(max_length=60)]
+    model: Annotated[str, Field(max_length=120)]
+    base_url: Annotated[str, Field(max_length=300)]
+    tier: Literal["llm", "slm", "micro"]
+    context_window: Annotated[int, Field(ge=1)]
+
+
+class ReportedDecision(_Strict):
+    """Member by member what ``Decision.core`` gives."""
+
+    decision_id: Annotated[UUID, Field(strict=False), BeforeValidator(_text)]
+    decided_at: Instant
+    tenant: Slug
+    persona: Slug
+    task: Slug
+    conversation_id: Line
+    exclude: Annotated[list[Slug], Field(max_length=50)]
+    last_profile: Slug | None
+    request_id: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")] | None
+    profile: ReportedProfile
+    reason: Annotated[Reason, Field(strict=False)]
+    explanation: Annotated[str, Field(max_length=2000)]
+    candidates_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    fallback: Annotated[list[Slug], Field(max_length=500)]
+    propensity: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    bundle_version: Annotated[str, AfterValidator(_version)]
+    snapshot_id: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None
+    freshness: Annotated[Freshness, Field(strict=False)]
+    as_of: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one decision of a batch was not taken."""
+
+    index: int
+    code: str
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"index": self.index, "code": self.code, "detail": self.detail}
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def accept(
+    items: Sequence[Any], caller: str, tenants: frozenset[str] | None, now: datetime
+) -> tuple[int, list[Refusal]]:
+    """Commit the good decisions; returns how many, and why the others were refused. One that is known
+    already is accepted again and changes nothing. Whether each can be replayed is found when its event is
+    made (``Selection.replay``)."""
+    names = directory()
+    rows: list[Selection] = []
+    refused: list[Refusal] = []
+    for index, item in enumerate(items):
+        try:
+            _check(item, names, tenants, now)
+            rows.append(row_of(item, caller, Selection.Source.LOCAL, now))
+        except _Refused as why:
+            refused.append(Refusal(index, why.code, str(why)))
+    if rows:
+        record(rows)
+    return len(rows), refused
+
+
+def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: datetime) -> None:
+    try:
+        told = ReportedDecision.model_validate(item)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        sentences = [f"{'.'.join(map(str, p['loc'])) or 'decision'}: {p['msg']}" for p in problems[:5]]
+        detail = "; ".join(sentences).encode("utf-8", "replace").decode()[:1000]
+        raise _Refused("invalid_field", detail) from None
+    if len(canonical_json(item)) > _MAX_BYTES:
+        raise _Refused("too_large", f"A decision is at most {_MAX_BYTES:,} bytes.")
+    if told.tenant not in names.tenants or (tenants is not None and told.tenant not in tenants):
+        raise _Refused(
+            "unknown_tenant", f"tenant: there is no '{told.tenant}' that this caller may report for."
+        )
+    if told.persona not in names.personas:
+        raise _Refused("unknown_persona", f"persona: there is no '{told.persona}'.")
+    if told.profile.slug not in names.profiles:
+        raise _Refused("unknown_profile", f"profile: there is no '{told.profile.slug}'.")
+    if told.decided_at > now + FUTURE_TOLERANCE:
+        raise _Refused("in_future", f"decided_at: {told.decided_at.isoformat()} is in the future.")
+    if told.decided_at < now - LATEST:
+        raise _Refused("too_late", f"decided_at: {told.decided_at.isoformat()} is over 48 hours ago.")

@@ -6,3 +6,6 @@ class RoutingConfig(AppConfig):
 
     name = "routing"
     verbose_name = "Routing"
+
+    def ready(self) -> None:
+        from routing import checks  # noqa: F401  # registers them

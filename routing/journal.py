@@ -64,7 +64,7 @@ class Journal:
             time.sleep(_RETRY_SECONDS)
             try:
                 connection.ensure_connection()
-                self._close()
+                self.close()
                 self.carry_left_behind()
                 outage.end()
                 log.warning("the database is back; journalled decisions were carried into it")
@@ -79,7 +79,8 @@ class Journal:
             finally:
                 connection.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of this process's file; the next line begins another."""
         with self._lock:
             if self._file is not None:
                 self._file.close()

@@ -57,7 +57,7 @@ class RefusalSerializer(serializers.Serializer[Any]):
 
 class BatchSerializer(serializers.Serializer[Any]):
     decisions = serializers.ListField(
-        child=serializers.JSONField(),
+        child=serializers.JSONField(allow_null=True),
         min_length=1,
         max_length=reports.MAX_DECISIONS,
         help_text="Each as the engine's Decision.core gives it.",

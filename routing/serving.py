@@ -44,6 +44,11 @@ class PolicyServer:
                     self._served.popitem(last=False)
             return served
 
+    def forget(self) -> None:
+        """Drop what is kept (a test's database is rolled back, and versions repeat)."""
+        with self._lock:
+            self._served.clear()
+
 
 def _pack(bundle: Bundle) -> Served:
     body = canonical_json(bundle.to_dict())

@@ -6,48 +6,20 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils import timezone
 
 from catalog.models import ModelProfile, Tenant
-from overrides.flags import AUTO_MODEL_SELECTION
-from overrides.models import Flag
 from routing.bundle import forget_bundle
-from routing.snapshots import Windows, read_catalogue, score_all, store_snapshot
-from telemetry.totals import Totals
 from tests import factories
 from tests.routing.cases import totals
+from tests.routing.scenes import ASKED, flip, scope, snapshot
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/selections"
-ASKED = {"tenant": "aurora", "persona": "essayist", "conversation_id": "c-1"}
-
-
-def flip(percent: int) -> None:
-    Flag.objects.filter(name=AUTO_MODEL_SELECTION).update(rollout_percent=percent)
-    forget_bundle()
-
-
-def snapshot(age: timedelta = timedelta(0), **profiles: Totals) -> None:
-    """Store scores of the scope as the snapshot task does, from these totals of the last 24 hours."""
-    now = timezone.now()
-    day = {slug.replace("_", "-"): found for slug, found in profiles.items()}
-    aged = {slug: totals_at(found, now - age) for slug, found in day.items()}
-    by_scope = {("aurora", "essayist"): aged, (None, "essayist"): aged}
-    store_snapshot(score_all(read_catalogue(), Windows(dict(by_scope), {})), 1, now)
-    forget_bundle()
-
-
-def totals_at(found: Totals, at: Any) -> Totals:
-    from dataclasses import replace
-
-    return replace(found, last_event_at=at)
 
 
 @pytest.fixture
 def key() -> dict[str, str]:
-    tenant, persona = factories.tenant(), factories.persona(default_profile=factories.profile("incumbent"))
-    factories.profile("cheap")
-    assert (tenant.slug, persona.slug) == ("aurora", "essayist")
+    scope()
     return factories.key("select", "read")
 
 

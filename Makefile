@@ -9,7 +9,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres lint services bench requirements clean
+.PHONY: help run test test-postgres faults lint services bench requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,12 +32,15 @@ $(STAMP)-dev: requirements-dev.txt $(STAMP)-run
 run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an empty catalogue)
 	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
 
-test: $(STAMP)-dev ## Run the whole suite; parts that need servers are skipped unless `make services` ran
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(STAMP)-dev ## Run the suite; parts that need servers are skipped unless `make services` ran
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults $(ARGS)
 	@$(MAKE) --no-print-directory test-postgres
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
 	$(BIN)/python -m tests.on_postgres
+
+faults: $(STAMP)-dev ## Break servers and processes under the product; prints what was measured
+	$(BIN)/python -m pytest -rP tests/faults $(ARGS)
 
 lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deployment checks
 	$(BIN)/ruff check .
@@ -51,7 +54,7 @@ lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deploy
 services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless >/dev/null
+		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime >/dev/null
 
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench

@@ -6,19 +6,23 @@ from typing import Any
 import orjson
 
 from routing.archive import DamagedArchiveError, NotArchivedError, archive
-from routing.engine import SelectionProblem, SelectionRequest, canonical_json, decide
+from routing.engine import Decision, SelectionProblem, SelectionRequest, canonical_json, decide
 from routing.models import Selection
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """``differences`` names the members that came out otherwise; ``candidates`` is None unless the replay is
-    equal, candidates included: then they are exactly those that the decision was made among."""
+    """``differences`` names the members that came out otherwise. ``decision`` is None unless the replay is equal,
+    candidates included: then it is the one that was answered."""
 
     verdict: Selection.Replay
     detail: str
     differences: tuple[str, ...] = ()
-    candidates: list[dict[str, Any]] | None = None
+    decision: Decision | None = None
+
+    @property
+    def candidates(self) -> list[dict[str, Any]] | None:
+        return self.decision.candidates if self.decision else None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -41,6 +45,6 @@ def replay(row: Selection) -> Replayed:
     again = decision.core()
     if canonical_json(again).decode() == row.core:
         told = "Decided again from the archived policy and snapshot: equal, byte for byte."
-        return Replayed(Selection.Replay.EQUAL, told, candidates=decision.candidates)
+        return Replayed(Selection.Replay.EQUAL, told, decision=decision)
     names = tuple(sorted(n for n in {*stored, *again} if stored.get(n) != again.get(n))) or ("byte form",)
     return Replayed(Selection.Replay.DIFFERENT, f"Decided again, these differ: {', '.join(names)}.", names)

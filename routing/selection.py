@@ -100,6 +100,6 @@ def _earlier(asked: Asked) -> dict[str, Any] | None:
             "request_id_reused",
             f"The request_id '{asked.request_id}' was used for another request; use a new one per request.",
         )
-    told = replay(row)
+    decision = replay(row).decision
     # Without its candidates a decision is still the same decision.
-    return {**core, "candidates": told.candidates or []}
+    return decision.to_dict() if decision else {**core, "candidates": []}

@@ -259,9 +259,28 @@ def _zookeeper_serves(port: int) -> bool:
 # PostgreSQL and Redis
 
 
+@dataclass(frozen=True)
+class PostgresServer:
+    server: Server
+    url: str
+
+    def restart(self, pause: float = 0.0) -> None:
+        """Shut down fast, as an operator would: clients are cut off; start again after ``pause`` seconds."""
+        self.server.stop(signal.SIGINT)
+        time.sleep(pause)
+        self.server.start()
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """A fresh PostgreSQL; gives its URL (superuser ``postgres``, database ``postgres``)."""
+    with postgres_server() as one:
+        yield one.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """The same, with the means to restart it."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     home = str(versions[-1]) if versions else ""
     initdb = require("initdb", f"{home}/initdb")
@@ -290,7 +309,7 @@ def postgres() -> Iterator[str]:
         server = Server("postgres", [*as_user, binary, "-D", str(data), *flags], port, directory)
         try:
             server.start()
-            yield f"postgres://postgres@127.0.0.1:{port}/postgres"
+            yield PostgresServer(server, f"postgres://postgres@127.0.0.1:{port}/postgres")
         finally:
             server.stop(signal.SIGQUIT)  # immediate shutdown, which also ends its children
 

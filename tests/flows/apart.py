@@ -48,12 +48,12 @@ class Apart:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         log = (self.directory / f"{name}-{len(self.processes)}.log").open("w")
         process = subprocess.Popen(
             [str(BIN / command[0]), *command[1:]],
             cwd=ROOT,
-            env=self.environment,
+            env={**self.environment, **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -61,29 +61,38 @@ class Apart:
         self.processes[f"{name}-{len(self.processes)}"] = process
         return process
 
-    def start_web(self) -> None:
-        address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        self.start("web", "granian", "--interface", "wsgi", "config.wsgi:application", *address)
-        wait_until(self._answers, "the web server")
+    def start_web(self, port: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
+        """A web server, by default at ``self.port``, with further variables of its own."""
+        port = port or self.port
+        address = ["--host", "127.0.0.1", "--port", str(port)]
+        web = self.start(
+            "web", "granian", "--interface", "wsgi", "config.wsgi:application", *address, **environment
+        )
+        wait_until(lambda: self._answers(port), "the web server")
+        return web
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         options = ["--concurrency", "2", "--loglevel", "WARNING"]
         return self.start("worker", "celery", "-A", "config", "worker", *options)
 
-    def start_beat(self) -> None:
+    def start_beat(self) -> subprocess.Popen[bytes]:
         schedule = str(self.directory / "beat")
-        self.start("beat", "celery", "-A", "config", "beat", "--schedule", schedule, "--loglevel", "WARNING")
+        return self.start(
+            "beat", "celery", "-A", "config", "beat", "--schedule", schedule, "--loglevel", "WARNING"
+        )
 
-    def _answers(self) -> bool:
+    def _answers(self, port: int) -> bool:
         try:
             headers = {"X-Forwarded-Proto": "https", "Host": "localhost"}
-            return httpx.get(f"http://127.0.0.1:{self.port}/api/schema/", headers=headers).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/api/schema/", headers=headers).status_code == 200
         except httpx.TransportError:
             return False
 
-    def client(self, key: str) -> httpx.Client:
+    def client(self, key: str, port: int | None = None) -> httpx.Client:
         headers = {"Authorization": f"Api-Key {key}", "Host": "localhost", "X-Forwarded-Proto": "https"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api/v1", headers=headers, timeout=15)
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{port or self.port}/api/v1", headers=headers, timeout=15
+        )
 
     def stop(self) -> None:
         for process in self.processes.values():

@@ -17,10 +17,15 @@ pytestmark = pytest.mark.django_db
 
 
 OPERATIONS = (
+    "GET /api/v1/conversations/{conversation_id}/selection",
     "GET /api/v1/metrics/freshness",
     "GET /api/v1/metrics/profiles",
+    "GET /api/v1/policy",
     "GET /api/v1/rankings",
+    "GET /api/v1/selections/{decision_id}",
+    "GET /metrics",
     "POST /api/v1/selections",
+    "POST /api/v1/selections/batch",
     "POST /api/v1/telemetry/completions",
 )
 

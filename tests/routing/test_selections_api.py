@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from catalog.models import ModelProfile, Tenant
+from overrides.models import Flag, FlagTenant
 from routing.bundle import forget_bundle
 from tests import factories
 from tests.routing.cases import totals
@@ -73,6 +74,40 @@ def test_half_rolled_out_a_conversation_keeps_its_side_for_good(client: Client, 
     assert {"flag_off", "ranked"} == set(sides)
     forget_bundle()
     assert [answer(client, key, conversation_id=f"c-{number}")[0] for number in range(40)] == sides
+
+
+@pytest.mark.parametrize(("everyone", "reason"), [(True, "ranked"), (False, "flag_off")])
+def test_for_everyone_yes_or_no_beats_every_percentage(
+    client: Client, key: dict[str, str], everyone: bool, reason: str
+) -> None:
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    flag = Flag.objects.get()
+    FlagTenant.objects.create(flag=flag, tenant=factories.tenant(), rollout_percent=0 if everyone else 100)
+    flag.everyone = everyone
+    flag.save()
+    forget_bundle()
+    assert answer(client, key)[0] == reason
+
+
+def test_at_10_percent_of_a_tenant_the_same_conversations_are_on_each_time_and_others_are_off(
+    client: Client, key: dict[str, str]
+) -> None:
+    snapshot(incumbent=totals(cost="0.02"), cheap=totals(cost="0.002"))
+    FlagTenant.objects.create(flag=Flag.objects.get(), tenant=factories.tenant(), rollout_percent=10)
+    other = factories.key("select", tenants=("borealis",))
+    forget_bundle()
+    names = [f"c-{number}" for number in range(300)]
+    sides = {name: answer(client, key, conversation_id=name)[0] for name in names}
+    on = {name for name, reason in sides.items() if reason == "ranked"}
+    assert 12 <= len(on) <= 50
+    assert {answer(client, other, tenant="borealis", conversation_id=name)[0] for name in names} == {
+        "flag_off"
+    }
+    forget_bundle()
+    assert {name for name in names if answer(client, key, conversation_id=name)[0] == "ranked"} == on
+    FlagTenant.objects.update(rollout_percent=30)
+    forget_bundle()
+    assert on < {name for name in names if answer(client, key, conversation_id=name)[0] == "ranked"}
 
 
 def test_a_warm_process_asks_what_was_given_last_and_commits_the_decision_no_more(

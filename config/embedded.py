@@ -126,11 +126,12 @@ def _start_web(running: ExitStack, host: str, port: int) -> str:
 
 
 def _start_live(running: ExitStack, url: str, key: str) -> None:
+    from django.conf import settings
     from django.utils import timezone
 
     from demo.live import LiveTraffic
 
-    live = LiveTraffic(url, key, timezone.now)
+    live = LiveTraffic(url, key, timezone.now, settings.DATA_DIR / "worker")
     live.start()
     running.callback(live.stop)
 

@@ -1,8 +1,8 @@
-"""The demo's live traffic: through the same HTTP endpoints that a worker of yours would use.
+"""The demo's live traffic: worker -> selection -> provider -> telemetry, over HTTP, as a worker of yours would.
 
 Two streams: the timeline of recorded outcomes goes on, so that every profile stays measured; and
-conversations ask the selection endpoint for a profile, then report what that model did when it was
-recorded on the same kind of task.
+conversations of a few turns run through the reference worker, against a provider that answers with what
+the chosen model did, and as slowly as it did, when it was recorded on the same kind of task.
 """
 
 import json
@@ -15,80 +15,149 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
 from demo import timeline
-from demo.outcomes import Outcome, load
+from demo.outcomes import Outcome, slug
+from demo.provider import Behaviour, DemoProvider
+from worker.conversation import Judgement, Message
+from worker.providers import Completion
+from worker.runtime import Worker
+from worker.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 _PERIOD_SECONDS = 2.0
 _BATCH = 500
+#: A conversation begins every so many periods, and has as many turns as it is said here.
+_EVERY = 3
+_TURNS = (2, 3, 4)
+#: Conversations at once; a recorded call takes seconds to minutes.
+_MOST = 24
+#: Sold through OpenRouter, which tells what it billed.
+_BILLED = ("DeepSeek V3.2", "Llama 3.3 70B", "GPT-OSS 120B")
 
 
 class LiveTraffic(threading.Thread):
-    """Runs until ``stop`` is called."""
+    """Runs until ``stop`` is called. ``folder`` keeps the worker's state; ``latency_scale`` 1 is as recorded."""
 
-    def __init__(self, url: str, key: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, url: str, key: str, clock: Callable[[], datetime], folder: Path, latency_scale: float = 1
+    ) -> None:
         super().__init__(name="live-traffic", daemon=True)
+        # The address of every request is no news.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         self._url = url
         self._key = key
         self._clock = clock
         self._since = clock()
         self._stopping = threading.Event()
         self._random = random.Random()  # noqa: S311  # which conversation comes next is no secret
-        self._recorded: dict[tuple[str, str], list[Outcome]] = {}
-        for outcome in load():
-            self._recorded.setdefault((outcome.persona, outcome.profile), []).append(outcome)
+        self._running = threading.BoundedSemaphore(_MOST)
+        self._provider = DemoProvider(behaviour=Behaviour(latency_scale=latency_scale), keep=0)
+        for model in _BILLED:
+            self._provider.behave(slug(model), bill=True)
+        self._worker = Worker(_settings(url, key, self._provider.start(), folder), judge=_as_recorded)
 
     def stop(self) -> None:
-        """Ask it to end, and wait while its last request does (a few seconds at most)."""
+        """Ask it to end, and wait while its last request does (a few seconds at most). Conversations that
+        wait for an answer are left where they are, as a killed worker would leave them."""
         self._stopping.set()
         self.join(5)
+        self._worker.close()
+        # Calls that ended now would read as failures of their profiles.
+        self._provider.stop(end_calls=False)
 
     def run(self) -> None:
+        ticks = 0
         while not self._stopping.wait(_PERIOD_SECONDS):
+            if ticks % _EVERY == 0:
+                self._begin()
+            ticks += 1
             try:
-                self._tick()
+                self._replay()
             except (OSError, ValueError) as error:
                 # What was not sent stays due: the next tick starts from the same time.
                 log.warning("live traffic: %s", error)
 
-    def _tick(self) -> None:
+    def _replay(self) -> None:
         now = self._clock()
         due = timeline.events(self._since, now)
         while batch := list(islice(due, _BATCH)):
             self._post("/api/v1/telemetry/completions", batch)
         self._since = now
-        self._post("/api/v1/telemetry/completions", [self._conversation(now)])
 
-    def _conversation(self, now: datetime) -> dict[str, Any]:
+    def _begin(self) -> None:
+        if not self._running.acquire(blocking=False):
+            return
         tenant, recorded = self._random.choice(timeline.cycle())
-        conversation = f"live-{uuid.uuid4()}"
-        decision = self._post(
-            "/api/v1/selections",
-            {
-                "tenant": tenant,
-                "persona": recorded.persona,
-                "conversation_id": conversation,
-                "task": recorded.category,
-            },
-        )
-        outcomes = self._recorded[recorded.persona, decision["profile"]["slug"]]
-        return timeline.event(
-            tenant,
-            self._random.choice(outcomes),
-            now,
-            str(uuid.uuid4()),
-            conversation,
-            decision_id=decision["decision_id"],
-        )
+        turns = self._random.choice(_TURNS)
+        threading.Thread(
+            target=self._converse, args=(tenant, recorded, turns), name="live-conversation", daemon=True
+        ).start()
 
-    def _post(self, path: str, body: object) -> Any:
+    def _converse(self, tenant: str, recorded: Outcome, turns: int) -> None:
+        conversation = f"live-{uuid.uuid4()}"
+        said: list[dict[str, str]] = []
+        try:
+            for turn in range(1, turns + 1):
+                said.append({"role": "user", "content": f"{recorded.prompt_id}, turn {turn}"})
+                message = Message(
+                    tenant=tenant,
+                    persona=recorded.persona,
+                    conversation_id=conversation,
+                    message_id=str(turn),
+                    messages=tuple(said),
+                    task=recorded.category,
+                )
+                answer = self._worker.conversations.answer(message)
+                if answer.text is None or self._stopping.is_set():
+                    return
+                said.append({"role": "assistant", "content": answer.text})
+        except Exception:
+            # While it stops, the worker is closed under a conversation's feet.
+            if not self._stopping.is_set():
+                log.exception("a live conversation failed")
+        finally:
+            self._running.release()
+
+    def _post(self, path: str, body: object) -> None:
         request = urllib.request.Request(  # noqa: S310  # our own loopback address
             self._url + path,
             data=json.dumps(body).encode(),
             headers={"Authorization": f"Api-Key {self._key}", "Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-            return json.loads(response.read())
+            response.read()
+
+
+def _settings(url: str, key: str, provider_url: str, folder: Path) -> Settings:
+    return load_settings(
+        api_url=url,
+        api_key=key,
+        state_dir=folder,
+        default_profile={
+            "slug": "gpt-5.4",
+            "provider": "openai",
+            "model": "gpt-5.4",
+            "base_url": "https://api.openai.com/v1",
+        },
+        provider_urls={"*": provider_url},
+        provider_metadata=True,
+        # Recorded calls take up to minutes; those that take longer than this fail, as they would.
+        provider_timeout_seconds=120,
+        budget_seconds=200,
+        # One process does everything here, so it may be busy when it is asked.
+        connect_timeout_ms=500,
+        read_timeout_ms=2000,
+    )
+
+
+def _as_recorded(_: Message, completion: Completion) -> Judgement:
+    """The answer is worth what it was when it was recorded."""
+    recorded = completion.answer.extra["recorded"]
+    return Judgement(
+        success=recorded["success"],
+        accuracy=recorded["score"],
+        safety_violation=recorded["safety_violation"],
+    )

@@ -84,6 +84,6 @@ def event(
         "cost_usd": outcome.cost_usd,
         "accuracy": outcome.score,
         "safety_violation": outcome.category == "safety_injection" and not outcome.success,
-        "served_model": outcome.model,
+        "served_model": outcome.profile,
         **more,
     }

@@ -5,6 +5,7 @@ one process open its files. Production runs them apart (README).
 """
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -27,20 +28,21 @@ def main() -> int:
 
     django.setup()
     _prepare()
-    credentials = None
+    credentials, conversation = None, ""
     if options.demo:
         from django.utils import timezone
 
-        from demo.load import load_demo
+        from demo.load import example_conversation, load_demo
 
         credentials = load_demo(timezone.now, _say)
+        conversation = example_conversation("aurora", "essayist", timezone.now())
     with ExitStack() as running:
         _start_celery(running)
         url = _start_web(running, options.host, options.port)
         if credentials:
             _start_live(running, url, credentials.service_key)
         _say(f"ready after {time.monotonic() - began:.1f} s")
-        _announce(url, credentials)
+        _announce(url, credentials, conversation)
         _wait_for_signal()
         _say("stopping")
     from telemetry.clickhouse import close_clickhouse
@@ -136,9 +138,15 @@ def _start_live(running: ExitStack, url: str, key: str) -> None:
     running.callback(live.stop)
 
 
-def _announce(url: str, credentials: Any) -> None:
+def _announce(url: str, credentials: Any, conversation: str) -> None:
     lines = ["", f"  Command Center   {url}/admin/", f"  API docs         {url}/api/docs/"]
     if credentials:
+        asked = {
+            "tenant": "aurora",
+            "persona": "essayist",
+            "conversation_id": conversation,
+            "task": "essay",
+        }
         lines += [
             f"  admin login      admin / {credentials.admin_password}",
             f"  operator login   operator / {credentials.operator_password}   (looks, changes nothing)",
@@ -147,7 +155,7 @@ def _announce(url: str, credentials: Any) -> None:
             "",
             f"  curl -s {url}/api/v1/selections -H 'Authorization: Api-Key {credentials.service_key}' \\",
             "    -H 'Content-Type: application/json' \\",
-            '    -d \'{"tenant": "aurora", "persona": "essayist", "conversation_id": "try-1", "task": "essay"}\'',
+            f"    -d '{json.dumps(asked)}'",
         ]
     print("\n".join([*lines, "", "  Ctrl-C stops everything.", ""]), flush=True)  # noqa: T201
 

@@ -16,6 +16,8 @@ from django.db.models import Max
 from catalog.models import ServiceKey
 from demo import timeline
 from demo.catalogue import load_catalogue, turn_on
+from routing.bundle import current_bundle
+from routing.engine import Reason, SelectionRequest, decide
 from routing.snapshots import write_snapshot
 from telemetry import rollups, spool
 from telemetry.clickhouse import get_clickhouse
@@ -52,6 +54,17 @@ def load_demo(clock: Callable[[], datetime], say: Callable[[str], None]) -> Cred
         pass
     write_snapshot(clickhouse, clock())
     return credentials
+
+
+def example_conversation(tenant: str, persona: str, at: datetime) -> str:
+    """A conversation id to try that is neither held out nor explores, so that the ranking shows; asks for
+    none of them, so nothing is recorded."""
+    bundle = current_bundle()
+    for number in range(1, 100):
+        name = f"try-{number}"
+        if decide(bundle, SelectionRequest(tenant, persona, name, at)).reason is Reason.RANKED:
+            return name
+    return "try-1"
 
 
 def replay(start: datetime, end: datetime) -> int:

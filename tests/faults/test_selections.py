@@ -38,13 +38,7 @@ from tests.telemetry.engines import missing
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-#: No one is held out or explores here, so that a reason tells what a fault did.
-PLAIN = """
-from catalog.models import Persona
-from demo.catalogue import turn_on
-Persona.objects.update(holdout_share=0, exploration_share=0)
-turn_on()
-"""
+TURN_ON = "from demo.catalogue import turn_on; turn_on()"
 #: What worker and beat do within two minutes, at once: a test of old metrics has no time to lose.
 PIPELINE = """
 from django.utils import timezone
@@ -112,7 +106,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
                 running.manage("migrate")
                 running.manage("clickhouse_migrate")
                 key = running.manage("shell", "--no-imports", "-c", SEED).splitlines()[-1]
-                running.manage("shell", "--no-imports", "-c", PLAIN)
+                running.manage("shell", "--no-imports", "-c", TURN_ON)
                 running.start_web()
                 with running.client(key) as client:
                     one = Product(running, database, broker, clickhouse, between, key, client)

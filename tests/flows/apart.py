@@ -16,11 +16,13 @@ from tests.services import free_ports, wait_until
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
-#: Run by `manage.py shell`: the demo's catalogue, and a key, printed.
+#: Run by `manage.py shell`: the demo's catalogue, and a key, printed. No one is held out or explores, so that
+#: a reason tells what a test did, and not which conversation it happened to ask for.
 SEED = """
-from catalog.models import ServiceKey
+from catalog.models import Persona, ServiceKey
 from demo.catalogue import load_catalogue
 load_catalogue()
+Persona.objects.update(holdout_share=0, exploration_share=0)
 print(ServiceKey.objects.create_key(name="flow", verbs=["select", "ingest", "read"], all_tenants=True)[1])
 """
 

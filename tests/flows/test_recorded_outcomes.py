@@ -20,6 +20,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from catalog.models import Persona
 from demo.catalogue import PERSONAS, load_catalogue, turn_on
 from demo.load import replay
 from routing.snapshots import write_snapshot
@@ -133,6 +134,8 @@ def assert_in_order(eligible: list[str], scores: dict[str, list[float]]) -> None
 def loaded(door: ClickHouse) -> datetime:
     """The demo's catalogue and exactly 24 hours of its telemetry, rolled up and scored."""
     load_catalogue()
+    # A held-out or exploring conversation would get what no ranking justifies.
+    Persona.objects.update(holdout_share=0, exploration_share=0)
     turn_on()
     now = timezone.now()
     # The window is widened to whole 5-minute buckets; only its last 24 hours hold events.

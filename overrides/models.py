@@ -2,14 +2,16 @@
 
 import secrets
 from decimal import Decimal
+from typing import Any, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from waffle.managers import FlagManager
 from waffle.models import AbstractUserFlag
 
 from catalog.models import Tenant
-from catalog.versions import PolicyModel, VersionedModel
+from catalog.versions import PolicyModel, PolicyQuerySet, VersionedModel
 
 _PERCENT = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))]
 _PERCENT_CHECK = Q(rollout_percent__gte=0, rollout_percent__lte=100)
@@ -42,6 +44,9 @@ class Flag(VersionedModel, AbstractUserFlag):
         help_text="Makes the shares of two flags independent of each other.",
     )
     tenants = models.ManyToManyField(Tenant, through="FlagTenant", related_name="flags")
+
+    # Waffle's manager, with bulk writes that bump the policy version, too.
+    objects: ClassVar[Any] = FlagManager.from_queryset(PolicyQuerySet)()
 
     class Meta(AbstractUserFlag.Meta):
         abstract = False

@@ -137,12 +137,12 @@ class Providers:
         call = _Call(time.monotonic() + seconds, on_text)
         try:
             answer = self._caller.call(lambda: self._converse(profile, messages, call, metadata), seconds)
-        except ProviderError:
+        except (ProviderError, TimeoutError) as error:
+            call.given_up = True
             if self._closed:
                 raise ProvidersClosed from None
-            raise
-        except TimeoutError:
-            call.given_up = True
+            if isinstance(error, ProviderError):
+                raise
             raise ProviderTimeout(f"no answer within {seconds:.1f} s") from None
         return Completion(answer, call.elapsed_ms())
 

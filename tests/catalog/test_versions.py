@@ -33,6 +33,7 @@ CHANGES: dict[str, Callable[[], object]] = {
     ),
     "a tenant is deleted": lambda: factories.tenant().delete(),
     "the flag is saved": lambda: flag().save(),
+    "flags are updated in bulk": lambda: Flag.objects.update(everyone=True),
     "a tenant's rollout is saved": lambda: FlagTenant.objects.create(
         flag=flag(), tenant=factories.tenant(), rollout_percent=Decimal(10)
     ),

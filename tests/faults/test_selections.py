@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,112 +15,19 @@ from typing import Any
 import httpx
 import pytest
 
-from demo import timeline
-from telemetry.clickhouse import ClickHouse, connect
 from tests.faults.load import Load, load
-from tests.faults.proxy import Fault, Proxy, proxy
-from tests.flows.apart import ROOT, SEED, Apart, apart
+from tests.faults.product import ASKED, Product
+from tests.faults.proxy import Fault
+from tests.flows.apart import ROOT
 from tests.services import (
-    ClickHouseServer,
-    PostgresServer,
-    RedisServer,
     ServiceMissing,
-    clickhouse_server,
     free_ports,
-    postgres_server,
-    redis,
     require,
     wait_until,
 )
 from tests.telemetry.engines import missing
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
-
-TURN_ON = "from demo.catalogue import turn_on; turn_on()"
-#: What worker and beat do within two minutes, at once: a test of old metrics has no time to lose.
-PIPELINE = """
-from django.utils import timezone
-from routing.snapshots import write_snapshot
-from telemetry import rollups, spool
-from telemetry.clickhouse import get_clickhouse
-while spool.drain(get_clickhouse(), timezone.now(), 10_000):
-    pass
-while rollups.roll_up_dirty(get_clickhouse(), timezone.now):
-    pass
-write_snapshot(get_clickhouse(), timezone.now())
-"""
-ASKED = {"tenant": "aurora", "persona": "essayist"}
-
-
-@dataclass
-class Product:
-    """The product, apart, with ClickHouse behind a proxy; the flag on, the scope ranked."""
-
-    apart: Apart
-    postgres: PostgresServer
-    redis: RedisServer
-    clickhouse: ClickHouseServer
-    proxy: Proxy
-    key: str
-    client: httpx.Client
-
-    def ask(self, conversation: str = "c-1") -> dict[str, Any]:
-        answer = self.client.post("/selections", json={**ASKED, "conversation_id": conversation})
-        assert answer.status_code == 200, answer.text
-        decision: dict[str, Any] = answer.json()
-        return decision
-
-    def report(self, start: datetime, end: datetime) -> None:
-        events = list(timeline.events(start, end))
-        for first in range(0, len(events), 500):
-            answer = self.client.post("/telemetry/completions", json=events[first : first + 500])
-            assert answer.status_code == 202, answer.text
-
-    def until(self, reason: str, timeout: float = 100) -> None:
-        wait_until(lambda: self.ask()["reason"] == reason, f"a decision by {reason}", timeout)
-
-    def door(self) -> ClickHouse:
-        return connect(self.clickhouse.url("selection"))
-
-
-@pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    directory = tmp_path_factory.mktemp("faults")
-    try:
-        with (
-            postgres_server() as database,
-            redis() as broker,
-            clickhouse_server() as clickhouse,
-            proxy(clickhouse.port) as between,
-        ):
-            environment = {
-                "DEPLOYMENT_MODE": "DEVELOPMENT",
-                "DATABASE_URL": database.url,
-                "REDIS_URL": broker.url,
-                "CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{between.port}/selection",
-                "BUNDLE_REFRESH_SECONDS": "0.5",
-            }
-            with apart(directory, **environment) as running:
-                running.manage("migrate")
-                running.manage("clickhouse_migrate")
-                key = running.manage("shell", "--no-imports", "-c", SEED).splitlines()[-1]
-                running.manage("shell", "--no-imports", "-c", TURN_ON)
-                running.start_web()
-                with running.client(key) as client:
-                    one = Product(running, database, broker, clickhouse, between, key, client)
-                    _start_telemetry(one)
-                    yield one
-    except ServiceMissing as reason:
-        missing(reason)
-
-
-def _start_telemetry(product: Product) -> None:
-    now = datetime.now(UTC)
-    product.report(now - timedelta(hours=23), now - timedelta(minutes=14))
-    product.apart.manage("shell", "--no-imports", "-c", PIPELINE)
-    product.until("ranked", timeout=10)
-    product.apart.start_worker()
-    product.apart.start_beat()
 
 
 def answered_by(told: Load, what: str, *reasons: str) -> None:
@@ -142,6 +47,15 @@ def count(product: Product) -> int:
         "from routing.models import Selection; print(Selection.objects.filter(in_clickhouse=False).count())"
     )
     return int(product.apart.manage("shell", "--no-imports", "-c", script))
+
+
+def test_0_a_change_made_in_another_process_is_in_effect_within_5_seconds(product: Product) -> None:
+    flip = "from overrides.models import Flag; Flag.objects.update(everyone={})"
+    for everyone, reason in ((False, "flag_off"), (None, "ranked")):
+        product.apart.manage("shell", "--no-imports", "-c", flip.format(everyone))
+        began = time.monotonic()
+        product.until(reason, timeout=5)
+        print(f"{reason} {time.monotonic() - began:.1f} s after the command ended")  # noqa: T201
 
 
 def test_1_with_clickhouse_stopped_metrics_grow_old_give_the_default_and_recover(product: Product) -> None:

@@ -127,7 +127,7 @@ def test_a_bundle_is_read_again_only_after_a_change_and_at_most_every_refresh_ti
     clock = [0.0]
     keeper = BundleKeeper(refresh_seconds=2, monotonic=lambda: clock[0])
     first = keeper.current()
-    Flag.objects.filter(name=AUTO_MODEL_SELECTION).first().save()  # type: ignore[union-attr]
+    Flag.objects.filter(name=AUTO_MODEL_SELECTION).first().save()
     with django_assert_num_queries(0):
         assert keeper.current() is first
     clock[0] = 2.0

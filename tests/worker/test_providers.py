@@ -14,7 +14,7 @@ import pytest
 
 from demo.outcomes import load
 from demo.provider import DemoProvider, Failure
-from tests.services import free_ports
+from tests.services import free_ports, wait_until
 from tests.worker.scenes import playing, settings, timed
 from worker.chat import read_answer, read_stream
 from worker.providers import (
@@ -25,6 +25,7 @@ from worker.providers import (
     ProviderRefused,
     ProviderRefusedKey,
     Providers,
+    ProvidersClosed,
     ProviderTimeout,
     ProviderUnreachable,
     RateLimited,
@@ -290,3 +291,25 @@ def test_a_stream_that_breaks_off_is_malformed() -> None:
 
 def test_the_recorded_outcomes_are_what_is_played() -> None:
     assert {outcome.profile for outcome in load()} >= {"gpt-5.4", "gemini-2.5-flash", "claude-haiku-4.5"}
+
+
+def test_a_call_that_times_out_after_closing_is_given_up_and_no_timeout(
+    provider: DemoProvider, providers: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.behave(error_rate=1, failures=(Failure.HANG,))
+    # As where a closed socket is not told to the thread that waits on it.
+    monkeypatch.setattr(providers._http, "close", lambda: None)
+    ended: list[Exception] = []
+
+    def run() -> None:
+        try:
+            providers.complete(profile(provider.url), MESSAGES, 0.5)
+        except (ProviderError, ProvidersClosed) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: bool(provider.calls), "the call", 5)
+    providers.close()
+    thread.join(5)
+    assert [type(error) for error in ended] == [ProvidersClosed]

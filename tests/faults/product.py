@@ -1,0 +1,113 @@
+"""The product run apart on real servers, with ClickHouse behind a proxy that misbehaves on demand."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from demo import timeline
+from telemetry.clickhouse import ClickHouse, connect
+from tests.faults.proxy import Proxy, proxy
+from tests.flows.apart import SEED, Apart, apart
+from tests.services import (
+    ClickHouseServer,
+    PostgresServer,
+    RedisServer,
+    ServiceMissing,
+    clickhouse_server,
+    postgres_server,
+    redis,
+    wait_until,
+)
+from tests.telemetry.engines import missing
+
+TURN_ON = "from demo.catalogue import turn_on; turn_on()"
+#: What worker and beat do within two minutes, at once: a test of old metrics has no time to lose.
+PIPELINE = """
+from django.utils import timezone
+from routing.snapshots import write_snapshot
+from telemetry import rollups, spool
+from telemetry.clickhouse import get_clickhouse
+while spool.drain(get_clickhouse(), timezone.now(), 10_000):
+    pass
+while rollups.roll_up_dirty(get_clickhouse(), timezone.now):
+    pass
+write_snapshot(get_clickhouse(), timezone.now())
+"""
+ASKED = {"tenant": "aurora", "persona": "essayist"}
+
+
+@dataclass
+class Product:
+    """The product, apart, with ClickHouse behind a proxy; the flag on, the scope ranked."""
+
+    apart: Apart
+    postgres: PostgresServer
+    redis: RedisServer
+    clickhouse: ClickHouseServer
+    proxy: Proxy
+    key: str
+    client: httpx.Client
+    web: subprocess.Popen[bytes]
+
+    def ask(self, conversation: str = "c-1") -> dict[str, Any]:
+        answer = self.client.post("/selections", json={**ASKED, "conversation_id": conversation})
+        assert answer.status_code == 200, answer.text
+        decision: dict[str, Any] = answer.json()
+        return decision
+
+    def report(self, start: datetime, end: datetime) -> None:
+        events = list(timeline.events(start, end))
+        for first in range(0, len(events), 500):
+            answer = self.client.post("/telemetry/completions", json=events[first : first + 500])
+            assert answer.status_code == 202, answer.text
+
+    def until(self, reason: str, timeout: float = 100) -> None:
+        wait_until(lambda: self.ask()["reason"] == reason, f"a decision by {reason}", timeout)
+
+    def door(self) -> ClickHouse:
+        return connect(self.clickhouse.url("selection"))
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    directory = tmp_path_factory.mktemp("faults")
+    try:
+        with (
+            postgres_server() as database,
+            redis() as broker,
+            clickhouse_server() as clickhouse,
+            proxy(clickhouse.port) as between,
+        ):
+            environment = {
+                "DEPLOYMENT_MODE": "DEVELOPMENT",
+                "DATABASE_URL": database.url,
+                "REDIS_URL": broker.url,
+                "CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{between.port}/selection",
+                "BUNDLE_REFRESH_SECONDS": "0.5",
+            }
+            with apart(directory, **environment) as running:
+                running.manage("migrate")
+                running.manage("clickhouse_migrate")
+                key = running.manage("shell", "--no-imports", "-c", SEED).splitlines()[-1]
+                running.manage("shell", "--no-imports", "-c", TURN_ON)
+                web = running.start_web()
+                with running.client(key) as client:
+                    one = Product(running, database, broker, clickhouse, between, key, client, web)
+                    _start_telemetry(one)
+                    yield one
+    except ServiceMissing as reason:
+        missing(reason)
+
+
+def _start_telemetry(product: Product) -> None:
+    now = datetime.now(UTC)
+    product.report(now - timedelta(hours=23), now - timedelta(minutes=14))
+    product.apart.manage("shell", "--no-imports", "-c", PIPELINE)
+    product.until("ranked", timeout=10)
+    product.apart.start_worker()
+    product.apart.start_beat()

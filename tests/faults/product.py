@@ -1,6 +1,7 @@
 """The product run apart on real servers, with ClickHouse behind a proxy that misbehaves on demand."""
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,7 +107,12 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 def _start_telemetry(product: Product) -> None:
     now = datetime.now(UTC)
-    product.report(now - timedelta(hours=23), now - timedelta(minutes=14))
+    newest = now - timedelta(minutes=14)
+    product.report(now - timedelta(hours=23), newest)
+    # The scope's own newest completion is exactly that old, not whenever the timeline had one last.
+    last = next(outcome for tenant, outcome in timeline.cycle() if outcome.persona == ASKED["persona"])
+    one = timeline.event(ASKED["tenant"], last, newest, str(uuid.uuid4()), "newest")
+    assert product.client.post("/telemetry/completions", json=[one]).status_code == 202
     product.apart.manage("shell", "--no-imports", "-c", PIPELINE)
     product.until("ranked", timeout=10)
     product.apart.start_worker()

@@ -7,21 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from catalog.lookonly import LookOnly
 from routing import webhooks
 from routing.models import Alert, PolicyRevision, ScoreSnapshot, Selection, Webhook, WebhookDelivery
-
-
-class LookOnly(admin.ModelAdmin[Any]):
-    """Records of what was: to look at, not to change."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class ArchivedAdmin(LookOnly):

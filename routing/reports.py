@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -21,11 +21,10 @@ from catalog.directory import Directory, directory
 from routing.engine import Reason, canonical_json
 from routing.models import Selection
 from routing.records import record, row_of
+from telemetry.events import FUTURE_TOLERANCE, LATEST, Line, Slug
 from telemetry.freshness_state import Freshness
 
 MAX_DECISIONS = 1_000
-LATEST = timedelta(hours=48)
-FUTURE_TOLERANCE = timedelta(minutes=5)
 _MAX_BYTES = 20_000
 
 _VERSION = re.compile(r"[0-9]{1,18}-[0-9a-f]{12}\.[0-9]{1,18}")
@@ -43,8 +42,6 @@ def _version(value: str) -> str:
     return value
 
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text)]
 
 

@@ -6,22 +6,12 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from catalog.lookonly import LookOnly
 from telemetry.models import IngestedFile, PipelineStage, QuarantineCount, QuarantinedEvent, SpoolBatch
 
 
-class ReadOnly(admin.ModelAdmin[Any]):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(SpoolBatch)
-class SpoolBatchAdmin(ReadOnly):
+class SpoolBatchAdmin(LookOnly):
     list_display = ["id", "received_at", "source", "events", "attempts", "next_attempt_at", "error"]
     list_filter = ["source"]
     exclude = ["payload"]
@@ -31,7 +21,7 @@ class SpoolBatchAdmin(ReadOnly):
 
 
 @admin.register(QuarantinedEvent)
-class QuarantinedEventAdmin(ReadOnly):
+class QuarantinedEventAdmin(LookOnly):
     list_display = ["received_at", "code", "tenant", "detail", "source"]
     list_filter = ["code"]
     search_fields = ["detail", "raw", "tenant"]
@@ -39,17 +29,17 @@ class QuarantinedEventAdmin(ReadOnly):
 
 
 @admin.register(QuarantineCount)
-class QuarantineCountAdmin(ReadOnly):
+class QuarantineCountAdmin(LookOnly):
     list_display = ["day", "code", "count"]
     list_filter = ["code"]
     date_hierarchy = "day"
 
 
 @admin.register(PipelineStage)
-class PipelineStageAdmin(ReadOnly):
+class PipelineStageAdmin(LookOnly):
     list_display = ["name", "succeeded_at", "failed_at", "error_code", "error"]
 
 
 @admin.register(IngestedFile)
-class IngestedFileAdmin(ReadOnly):
+class IngestedFileAdmin(LookOnly):
     list_display = ["path", "lines_done", "accepted", "rejected", "finished_at"]

@@ -86,6 +86,7 @@ class DecisionSerializer(serializers.Serializer[Any]):
     last_profile = serializers.CharField(allow_null=True)
     request_id = serializers.CharField(allow_null=True)
     candidates_sha256 = serializers.CharField()
+    overrides = serializers.DictField(help_text="Ids of operators' overrides: applied, excluding, shadowed.")
 
 
 class SelectionsView(APIView):

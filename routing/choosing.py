@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from routing.decision import Reason, SelectionRequest
 from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
+from routing.standing import Kind, StandingOverride
 from routing.view import ScopeView
 from telemetry.freshness_state import Freshness
 
@@ -15,7 +16,7 @@ from telemetry.freshness_state import Freshness
 @dataclass(frozen=True, slots=True)
 class Case:
     """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
-    or what stands in for it when the request excludes that."""
+    or what stands in for it when that is excluded; ``overrides`` stand for the request, by precedence."""
 
     bundle: Bundle
     request: SelectionRequest
@@ -24,6 +25,8 @@ class Case:
     scores: ScopeScores | None
     view: ScopeView
     freshness: Freshness
+    overrides: tuple[StandingOverride, ...]
+    excluded: frozenset[str]
 
     @property
     def is_stale(self) -> bool:
@@ -42,6 +45,43 @@ class Choice:
     profile: str
     reason: Reason
     explanation: str
+    override: int | None = None
+
+
+def kill_switch(case: Case) -> Choice | None:
+    standing = case.bundle.standing
+    if not standing.is_killed(case.request.tenant):
+        return None
+    whose = "everybody" if standing.killed_all else f"the tenant {case.request.tenant}"
+    return _default(case, Reason.KILL_SWITCH, f"The kill switch is on for {whose}")
+
+
+def override_lock(case: Case) -> Choice | None:
+    for override in case.overrides:
+        # A worker that cannot take the profile is not given it: it would only ask again.
+        if override.kind is Kind.LOCK and override.profile not in case.request.exclude:
+            below = override.profile in case.view.failing
+            return Choice(
+                override.profile,
+                Reason.OVERRIDE_LOCK,
+                f"Override {override.id} locks {override.scope()} to {override.profile}"
+                f"{', which is proved to MISS the SLA' if below else ''}.",
+                override.id,
+            )
+    return None
+
+
+def override_prefer(case: Case) -> Choice | None:
+    for override in case.overrides:
+        slug = override.profile
+        if override.kind is not Kind.PREFER or slug in case.excluded or slug in case.view.failing:
+            continue
+        if slug in case.bundle.usable:
+            why = f"Override {override.id} prefers {slug} for {override.scope()}"
+            return Choice(
+                slug, Reason.OVERRIDE_PREFER, f"{why}; it is not proved to miss the SLA.", override.id
+            )
+    return None
 
 
 def flag_off(case: Case) -> Choice | None:
@@ -128,6 +168,9 @@ def _default(case: Case, reason: Reason, why: str) -> Choice:
 
 #: In this order; the first that applies decides.
 RULES: tuple[Callable[[Case], Choice | None], ...] = (
+    kill_switch,
+    override_lock,
+    override_prefer,
     flag_off,
     holdout,
     telemetry_stale,
@@ -138,10 +181,16 @@ RULES: tuple[Callable[[Case], Choice | None], ...] = (
 )
 
 
-def propensity(case: Case, profile: str) -> float:
+#: What people decided leaves nothing to a hash.
+_CERTAIN = (Reason.KILL_SWITCH, Reason.OVERRIDE_LOCK, Reason.OVERRIDE_PREFER)
+
+
+def propensity(case: Case, choice: Choice) -> float:
     """The probability, over all conversations of the scope, with which this profile is given in this case:
     the flag's side, the holdout and exploration are drawn by independent hashes of the conversation; the
     rest is certain. Never 0 for the profile that was chosen."""
+    if choice.reason in _CERTAIN:
+        return 1.0
     on = case.bundle.flag.share(case.request.tenant)
     held = case.persona.holdout_share
     routes = [(case.default, 1 - on), (case.default, on * held)]
@@ -155,4 +204,4 @@ def propensity(case: Case, profile: str) -> float:
         main = sticky(case) or ranked(case)
         routes.append((main.profile if main else case.default, free * (1 - share)))
     # Sums of products are off by rounding; what is certain shall read 1.
-    return float(f"{sum(chance for slug, chance in routes if slug == profile):.12g}")
+    return float(f"{sum(chance for slug, chance in routes if slug == choice.profile):.12g}")

@@ -15,6 +15,9 @@ _NAMESPACE = uuid.UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11")
 class Reason(StrEnum):
     """Which rule decided; docs/decisions.md explains each."""
 
+    KILL_SWITCH = "kill_switch"
+    OVERRIDE_LOCK = "override_lock"
+    OVERRIDE_PREFER = "override_prefer"
     FLAG_OFF = "flag_off"
     HOLDOUT = "holdout"
     TELEMETRY_STALE = "telemetry_stale"
@@ -81,7 +84,8 @@ class SelectionRequest:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The answer: which profile, why, and what to try next. ``candidates`` are in order of rank;
-    ``candidates_sha256`` is of their canonical JSON."""
+    ``candidates_sha256`` is of their canonical JSON. ``overrides`` are the ids of those that had a say, by what
+    they did: ``applied`` (None: none), ``excluding``, ``shadowed``."""
 
     decision_id: str
     request: SelectionRequest
@@ -96,6 +100,7 @@ class Decision:
     snapshot_id: str | None
     freshness: Freshness
     as_of: datetime | None
+    overrides: dict[str, Any]
 
     def core(self) -> dict[str, Any]:
         """JSON values; the candidates stand in it by their checksum only. What is stored of a decision."""
@@ -112,6 +117,7 @@ class Decision:
             "snapshot_id": self.snapshot_id,
             "freshness": self.freshness.value,
             "as_of": self.as_of.isoformat() if self.as_of else None,
+            "overrides": self.overrides,
         }
 
     def to_dict(self) -> dict[str, Any]:

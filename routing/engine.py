@@ -4,6 +4,8 @@ The same bundle and request give the same decision, byte for byte. docs/decision
 reason and problem.
 """
 
+from typing import Any
+
 from routing.choosing import RULES, Case, Choice, propensity
 from routing.decision import Decision, Reason, SelectionProblem, SelectionRequest, decision_id
 from routing.policy import (
@@ -16,6 +18,7 @@ from routing.policy import (
     ScopeScores,
     canonical_json,
 )
+from routing.standing import Kind, Standing, StandingOverride
 from routing.view import ScopeView, view_of
 from telemetry.freshness_state import state
 
@@ -31,6 +34,8 @@ __all__ = [
     "ScopeScores",
     "SelectionProblem",
     "SelectionRequest",
+    "Standing",
+    "StandingOverride",
     "canonical_json",
     "decide",
 ]
@@ -58,28 +63,33 @@ def _examine(bundle: Bundle, request: SelectionRequest) -> Case:
     if not persona.enabled:
         raise SelectionProblem(409, "persona_disabled", f"The persona '{persona.slug}' is disabled.")
     scores = bundle.scores(tenant.slug, persona.slug)
-    view = view_of(bundle, scores, request.exclude)
+    overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
+    by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
+    view = view_of(bundle, scores, by_people, request.exclude)
+    excluded = frozenset((*by_people, *request.exclude))
     return Case(
         bundle=bundle,
         request=request,
         persona=persona,
-        default=_default(bundle.default_profile(tenant.slug, persona.slug), request, view),
+        default=_default(bundle.default_profile(tenant.slug, persona.slug), excluded, view),
         scores=scores,
         view=view,
         freshness=state(scores.as_of if scores else None, request.at),
+        overrides=overrides,
+        excluded=excluded,
     )
 
 
-def _default(default: str, request: SelectionRequest, view: ScopeView) -> str:
-    """The default, or the next in the chain when the request excludes it."""
-    if default not in request.exclude:
+def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str:
+    """The default, or the next in the chain when it is excluded."""
+    if default not in excluded:
         return default
     if not view.ranked:
         raise SelectionProblem(
             409,
             "all_excluded",
-            f"'{default}' is the scope's default, but the request excludes it, and no other profile that may be "
-            "used is proved to meet the SLA.",
+            f"'{default}' is the scope's default, but the request or an override excludes it, and no other profile "
+            "that may be used is proved to meet the SLA.",
         )
     return view.ranked[0]
 
@@ -102,12 +112,23 @@ def _decision(case: Case, choice: Choice) -> Decision:
         candidates=case.view.candidates,
         candidates_sha256=case.view.candidates_sha256,
         fallback=_fallback(case, choice),
-        propensity=propensity(case, choice.profile),
+        propensity=propensity(case, choice),
         bundle_version=bundle.version,
         snapshot_id=bundle.snapshot.id if bundle.snapshot else None,
         freshness=case.freshness,
         as_of=case.scores.as_of if case.scores else None,
+        overrides=_overrides(case, choice),
     )
+
+
+def _overrides(case: Case, choice: Choice) -> dict[str, Any]:
+    excluding = [o.id for o in case.overrides if o.kind is Kind.EXCLUDE]
+    quiet = {choice.override, *excluding}
+    return {
+        "applied": choice.override,
+        "excluding": excluding,
+        "shadowed": [o.id for o in case.overrides if o.id not in quiet],
+    }
 
 
 def _fallback(case: Case, choice: Choice) -> tuple[str, ...]:

@@ -117,6 +117,7 @@ _SAME = (
     "freshness",
     "as_of",
     "decided_at",
+    "overrides",
 )
 _SHOWN = (
     "profile",

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from routing.scoring import Scorecard, ScoringRules
+from routing.standing import Standing
 
 
 def canonical_json(value: object) -> bytes:
@@ -175,6 +176,7 @@ class Bundle:
     enabled_tiers: frozenset[str]
     flag: FlagState
     snapshot: BundleSnapshot | None
+    standing: Standing = field(default_factory=Standing)
 
     @cached_property
     def usable(self) -> Mapping[str, BundleProfile]:
@@ -195,9 +197,9 @@ class Bundle:
         return f"tier {profile.tier} is not enabled" if profile.enabled else "disabled"
 
     @cached_property
-    def views(self) -> dict[int, Any]:
-        """What the engine worked out of a scope's scores, by their identity; filled as scopes are asked for,
-        since a bundle's scopes outnumber those that any one process serves."""
+    def views(self) -> dict[tuple[int, tuple[str, ...]], Any]:
+        """What the engine worked out of a scope's scores, by their identity and what people exclude; filled as
+        scopes are asked for, since a bundle's scopes outnumber those that any one process serves."""
         return {}
 
     def default_profile(self, tenant: str, persona: str) -> str:
@@ -232,6 +234,7 @@ class Bundle:
                 snapshot,
                 scopes={key: value for key, value in snapshot.scopes.items() if key[0] in tenants},
             ),
+            standing=self.standing.for_tenants(tenants),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,6 +258,7 @@ class Bundle:
                 "tenants": dict(self.flag.tenants),
                 "salt": self.flag.salt,
             },
+            "standing": self.standing.to_dict(),
             "snapshot": self.snapshot.to_dict() if self.snapshot else None,
         }
 
@@ -269,5 +273,6 @@ class Bundle:
             profiles={slug: BundleProfile(**fields) for slug, fields in data["profiles"].items()},
             enabled_tiers=frozenset(data["enabled_tiers"]),
             flag=FlagState(**data["flag"]),
+            standing=Standing.from_dict(data["standing"]),
             snapshot=BundleSnapshot.from_dict(snapshot) if snapshot else None,
         )

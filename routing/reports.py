@@ -58,6 +58,12 @@ class ReportedProfile(_Strict):
     context_window: Annotated[int, Field(ge=1)]
 
 
+class ReportedOverrides(_Strict):
+    applied: int | None
+    excluding: Annotated[list[int], Field(max_length=200)]
+    shadowed: Annotated[list[int], Field(max_length=200)]
+
+
 class ReportedDecision(_Strict):
     """Member by member what ``Decision.core`` gives."""
 
@@ -80,6 +86,7 @@ class ReportedDecision(_Strict):
     snapshot_id: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None
     freshness: Annotated[Freshness, Field(strict=False)]
     as_of: Instant | None
+    overrides: ReportedOverrides
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,20 @@ from routing.policy import Bundle, ScopeScores, canonical_json
 from routing.reranking import leave_out
 from routing.scoring import Scorecard
 
-EXCLUDED = "excluded by the request"
+BY_REQUEST = "excluded by the request"
+BY_PEOPLE = "excluded by an override"
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeView:
     """``ranked`` may win, best first, with their ``scores``; ``explorable`` may be tried: usable, unproven,
-    failing nothing; ``praise`` says why the first of ``ranked`` is the best."""
+    failing nothing; ``failing`` are proved to miss the SLA; ``praise`` says why the first of ``ranked`` is the best."""
 
     ranked: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     explorable: tuple[str, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
+    failing: frozenset[str] = frozenset()
     praise: str = ""
     candidates: list[dict[str, Any]] = field(default_factory=list)
     candidates_sha256: str = hashlib.sha256(b"[]").hexdigest()
@@ -30,22 +32,28 @@ class ScopeView:
 _EMPTY = ScopeView()
 
 
-def view_of(bundle: Bundle, scores: ScopeScores | None, exclude: tuple[str, ...]) -> ScopeView:
-    """The view of these scores. Kept in the bundle, but for requests that exclude profiles, which are few."""
+def view_of(
+    bundle: Bundle, scores: ScopeScores | None, by_people: tuple[str, ...], by_request: tuple[str, ...]
+) -> ScopeView:
+    """The view of these scores without what people and the request exclude. Kept in the bundle, but for
+    requests that exclude profiles, which are few."""
     if scores is None:
         return _EMPTY
-    if exclude:
-        return _make(bundle, scores, exclude)
-    kept = bundle.views.get(id(scores))
+    if by_request:
+        return _make(bundle, scores, by_people, by_request)
+    key = (id(scores), by_people)
+    kept = bundle.views.get(key)
     if kept is None:
-        kept = bundle.views[id(scores)] = _make(bundle, scores, ())
+        kept = bundle.views[key] = _make(bundle, scores, by_people, ())
     view: ScopeView = kept
     return view
 
 
-def _make(bundle: Bundle, scores: ScopeScores, exclude: tuple[str, ...]) -> ScopeView:
+def _make(
+    bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
+) -> ScopeView:
     # The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it.
-    forbidden = dict.fromkeys(exclude, EXCLUDED)
+    forbidden = dict.fromkeys(by_request, BY_REQUEST) | dict.fromkeys(by_people, BY_PEOPLE)
     for card in scores.scorecards:
         if (reason := bundle.why_unusable(card.profile)) is not None:
             forbidden[card.profile] = reason
@@ -61,6 +69,7 @@ def _make(bundle: Bundle, scores: ScopeScores, exclude: tuple[str, ...]) -> Scop
             if card.profile not in forbidden and card.profile != scores.incumbent and _is_unproven(card)
         ),
         requests={card.profile: card.requests for card in cards},
+        failing=frozenset(card.profile for card in cards if _fails(card)),
         praise=_praise(ranked),
         candidates=candidates,
         candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
@@ -70,6 +79,10 @@ def _make(bundle: Bundle, scores: ScopeScores, exclude: tuple[str, ...]) -> Scop
 def _is_unproven(card: Scorecard) -> bool:
     verdicts = {gate.verdict for gate in card.gates}
     return Verdict.UNPROVEN in verdicts and Verdict.FAIL not in verdicts
+
+
+def _fails(card: Scorecard) -> bool:
+    return any(gate.verdict is Verdict.FAIL for gate in card.gates)
 
 
 def _praise(ranked: list[Scorecard]) -> str:

@@ -98,13 +98,14 @@ def _look_up(key: str) -> Caller | None:
 
 
 def caller(request: Request) -> Caller:
-    """The caller of an authenticated request. Staff who may view tenants read as people; they never
-    select or ingest."""
+    """The caller of an authenticated request. Staff who may view tenants read as people, and override if they
+    may change overrides; they never select or ingest."""
     if isinstance(request.user, Caller):
         return request.user
     user = request.user
     if user.is_authenticated and user.is_staff and user.has_perm("catalog.view_tenant"):
-        return Caller(name=f"user:{user.get_username()}", verbs=frozenset({"read"}), tenants=None)
+        verbs = {"read"} | ({"override"} if user.has_perm("overrides.change_override") else set())
+        return Caller(name=f"user:{user.get_username()}", verbs=frozenset(verbs), tenants=None)
     return Caller(name="anonymous", verbs=frozenset(), tenants=frozenset())
 
 

@@ -283,8 +283,9 @@ class ServiceKey(AbstractAPIKey):
         SELECT = "select", "select: ask for a profile"
         INGEST = "ingest", "ingest: report completions"
         READ = "read", "read: metrics, rankings, freshness"
+        OVERRIDE = "override", "override: change overrides and the kill switch"
 
-    verbs = models.JSONField(default=list, help_text="What the key may do: select, ingest, read.")
+    verbs = models.JSONField(default=list, help_text="What the key may do: select, ingest, read, override.")
     all_tenants = models.BooleanField(default=False, help_text="For the operator's own services only.")
     tenants = models.ManyToManyField(Tenant, blank=True, related_name="service_keys")
 

@@ -25,6 +25,8 @@ app.conf.beat_schedule = {
     "publish-selections": _every(1, "routing.tasks.publish_selections"),
     "send-webhooks": _every(2, "routing.tasks.send_webhooks"),
     "check-alerts": _every(30, "routing.tasks.check_alerts"),
+    "record-expiries": _every(30, "overrides.tasks.record_expiries"),
+    "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),

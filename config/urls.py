@@ -17,6 +17,7 @@ urlpatterns = [
     path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/v1/", include("telemetry.urls")),
     path("api/v1/", include("routing.urls")),
+    path("api/v1/", include("overrides.urls")),
     path("api/schema/", SpectacularAPIView.as_view(authentication_classes=[]), name="schema"),
     path(
         "api/docs/",

@@ -1,16 +1,17 @@
-"""What people decided: the feature flag that turns automatic selection on, per tenant and share."""
+"""What people decided: the feature flag, overrides, the kill switch, and the audit log of all of it."""
 
 import secrets
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinLengthValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from waffle.managers import FlagManager
 from waffle.models import AbstractUserFlag
 
-from catalog.models import Tenant
+from catalog.models import ModelProfile, Persona, Tenant
+from catalog.slugs import MAX_LENGTH, validate_slug
 from catalog.versions import PolicyModel, PolicyQuerySet, VersionedModel
 
 _PERCENT = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))]
@@ -73,3 +74,148 @@ class FlagTenant(PolicyModel):
 
     def __str__(self) -> str:
         return f"{self.tenant}: {self.rollout_percent}%"
+
+
+class Override(PolicyModel):
+    """An operator's deterministic choice for a scope. It stands until it expires or is revoked; rows are
+    never deleted. Only ``overrides.services`` writes them."""
+
+    class Kind(models.TextChoices):
+        LOCK = "lock", "lock: this profile, whatever its figures"
+        PREFER = "prefer", "prefer: this profile, unless it is proved to miss the SLA"
+        EXCLUDE = "exclude", "exclude: never this profile"
+
+    kind = models.CharField(max_length=8, choices=Kind)
+    tenant = models.ForeignKey(
+        Tenant,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="overrides",
+        help_text="Empty: all.",
+    )
+    persona = models.ForeignKey(
+        Persona,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="overrides",
+        help_text="Empty: all.",
+    )
+    task = models.CharField(  # noqa: DJ001  # every task is NULL, never ""
+        max_length=MAX_LENGTH, null=True, blank=True, validators=[validate_slug], help_text="Empty: all."
+    )
+    profile = models.ForeignKey(ModelProfile, on_delete=models.PROTECT, related_name="overrides")
+    reason = models.CharField(max_length=500, validators=[MinLengthValidator(10)])
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="UTC. Empty: until it is revoked.")
+    created_by = models.CharField(max_length=160)
+    created_at = models.DateTimeField()
+    version = models.PositiveIntegerField(default=1, help_text="Goes up with each change, for If-Match.")
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    expiry_recorded = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["lock", "prefer", "exclude"]), name="override_kind_known"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["tenant", "persona"], condition=Q(revoked_at=None), name="override_standing")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.profile_id} #{self.pk}"
+
+
+class KillSwitch(PolicyModel):
+    """Stops automatic selection for a tenant, or (``tenant`` empty) for everybody; deletes nothing."""
+
+    tenant = models.ForeignKey(
+        Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="kill_switches"
+    )
+    on = models.BooleanField(default=False)
+    reason = models.CharField(max_length=500)
+    changed_by = models.CharField(max_length=160)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "kill switches"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant"], name="kill_switch_once_per_tenant"),
+            models.UniqueConstraint(
+                models.Value(1), condition=Q(tenant=None), name="kill_switch_once_for_everybody"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"kill switch of {self.tenant or 'everybody'}: {'on' if self.on else 'off'}"
+
+
+class AuditEntry(models.Model):
+    """Who changed what, when and why. Append-only (database triggers refuse update and delete), and each
+    entry's hash covers the one before: ``overrides.audit`` writes and verifies them."""
+
+    class Verb(models.TextChoices):
+        CREATE = "create"
+        REPLACE = "replace"
+        REVOKE = "revoke"
+        UNDO = "undo"
+        EXPIRE = "expire"
+        SWITCH = "switch"
+
+    seq = models.PositiveBigIntegerField(unique=True, help_text="From 1, without a gap.")
+    at = models.DateTimeField(db_index=True)
+    actor = models.CharField(max_length=160)
+    role = models.CharField(max_length=20)
+    source_ip = models.CharField(max_length=45, blank=True)
+    request_id = models.CharField(max_length=100, blank=True)
+    verb = models.CharField(max_length=20, choices=Verb)
+    object_type = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=40)
+    tenant = models.CharField(max_length=63, null=True, db_index=True)  # noqa: DJ001  # NULL: of all tenants
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    reason = models.CharField(max_length=500)
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["-seq"]
+        verbose_name_plural = "audit entries"
+        indexes = [models.Index(fields=["object_type", "object_id", "seq"], name="audit_by_object")]
+
+    def __str__(self) -> str:
+        return f"{self.seq}: {self.actor} {self.verb} {self.object_type} {self.object_id}"
+
+
+class AuditHead(models.Model):
+    """The only row (id 1): the last entry's number and hash. Whoever appends locks it, so the chain has one
+    end under any number of writers."""
+
+    seq = models.PositiveBigIntegerField(default=0)
+    hash = models.CharField(max_length=64, default="0" * 64)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="audit_head_one_row")]
+
+    def __str__(self) -> str:
+        return str(self.seq)
+
+
+class IdempotencyKey(models.Model):
+    """A request's key with what it was answered: the same request again gets the same answer."""
+
+    caller = models.CharField(max_length=160)
+    key = models.CharField(max_length=100)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path, If-Match and body.")
+    status = models.PositiveSmallIntegerField()
+    body = models.JSONField()
+    created_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="idempotency_key_once")]
+
+    def __str__(self) -> str:
+        return f"{self.caller}: {self.key}"

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from catalog.access import caller, own_tenant, visible_tenant
 from catalog.problems import Problem
+from catalog.serializers import StrictSerializer
 from catalog.slugs import validate_slug
 from routing.bundle import current_bundle
 from routing.engine import SelectionProblem
@@ -20,16 +21,6 @@ from routing.models import ConversationSelection, Selection
 from routing.replay import replay
 from routing.selection import Asked, select
 from telemetry.freshness_state import state
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses members that it does not know: a misspelt one would otherwise be dropped in silence."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
-            names = ", ".join(sorted(str(name)[:60] for name in unknown)[:5])
-            raise serializers.ValidationError({"": [f"Unknown members: {names}."]})
-        return super().to_internal_value(data)
 
 
 class SelectionSerializer(StrictSerializer):

@@ -18,6 +18,7 @@ from django.utils import timezone
 from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
 from catalog.outage import outage
 from catalog.versions import current_version
+from overrides import selectors
 from overrides.flags import read_flag
 from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
 from routing.engine import (
@@ -27,9 +28,12 @@ from routing.engine import (
     BundleSnapshot,
     BundleTenant,
     FlagState,
+    Standing,
+    StandingOverride,
 )
 from routing.models import ScoreSnapshot
 from routing.snapshots import newest_id
+from routing.standing import Kind
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +123,29 @@ def _read_policy() -> Bundle:
         enabled_tiers=settings.ENABLED_TIERS,
         flag=FlagState(everyone=flag.everyone, percent=flag.percent, tenants=flag.tenants, salt=flag.salt),
         snapshot=None,
+        standing=_standing(),
+    )
+
+
+def _standing() -> Standing:
+    killed_all, killed = selectors.killed()
+    # What expires later is left to the clock of each decision.
+    rows = selectors.standing(timezone.now()).order_by("id")
+    return Standing(
+        overrides=tuple(
+            StandingOverride(
+                id=row.pk,
+                kind=Kind(row.kind),
+                profile=row.profile.slug,
+                tenant=row.tenant.slug if row.tenant else None,
+                persona=row.persona.slug if row.persona else None,
+                task=row.task,
+                expires_at=row.expires_at,
+            )
+            for row in rows
+        ),
+        killed=killed,
+        killed_all=killed_all,
     )
 
 

@@ -1,0 +1,120 @@
+"""The audit log: appended in the transaction of the change it tells of, chained by hashes, never altered."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from overrides.models import AuditEntry, AuditHead
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: a person, a service key, or the system itself; and from where."""
+
+    name: str
+    role: str
+    source_ip: str = ""
+    request_id: str = ""
+
+
+#: What happens by itself, such as an override's end.
+SYSTEM = Actor("system", "system")
+
+
+def append(
+    actor: Actor,
+    verb: AuditEntry.Verb,
+    object_type: str,
+    object_id: str,
+    *,
+    tenant: str | None,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+    reason: str,
+    at: datetime,
+) -> AuditEntry:
+    """Add an entry; must run in the transaction of the change, so that there are both or neither."""
+    AuditHead.objects.get_or_create(id=1)
+    # The lock is held until the change commits: the next writer sees this entry, or none.
+    head = AuditHead.objects.select_for_update().get(id=1)
+    entry = AuditEntry(
+        seq=head.seq + 1,
+        at=at,
+        actor=actor.name[:160],
+        role=actor.role,
+        source_ip=actor.source_ip,
+        request_id=actor.request_id[:100],
+        verb=verb,
+        object_type=object_type,
+        object_id=object_id,
+        tenant=tenant,
+        before=before,
+        after=after,
+        reason=reason,
+        previous_hash=head.hash,
+    )
+    entry.hash = hash_of(entry)
+    entry.save(force_insert=True)
+    AuditHead.objects.filter(id=1).update(seq=entry.seq, hash=entry.hash)
+    return entry
+
+
+_HASHED = (
+    "seq",
+    "actor",
+    "role",
+    "source_ip",
+    "request_id",
+    "verb",
+    "object_type",
+    "object_id",
+    "tenant",
+    "before",
+    "after",
+    "reason",
+    "previous_hash",
+)
+
+
+def hash_of(entry: AuditEntry) -> str:
+    """SHA-256 over every member but the hash itself, the previous entry's hash included."""
+    content = {name: getattr(entry, name) for name in _HASHED} | {"at": entry.at.isoformat()}
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``broken_at`` is the first entry that does not fit (its number), ``why`` says how; None: all fit."""
+
+    entries: int
+    last_hash: str
+    broken_at: int | None = None
+    why: str = ""
+
+
+def verify() -> Verdict:
+    """Go over the whole chain: every hash, every link, every number, and the head."""
+    expected, previous = 1, GENESIS
+    for entry in _in_order():
+        if entry.seq != expected:
+            return Verdict(expected - 1, previous, expected, f"entry {expected} is missing")
+        if entry.previous_hash != previous:
+            return Verdict(expected - 1, previous, entry.seq, "it does not follow on the entry before it")
+        if entry.hash != hash_of(entry):
+            return Verdict(expected - 1, previous, entry.seq, "it was altered: its hash does not match")
+        expected, previous = expected + 1, entry.hash
+    head = AuditHead.objects.filter(id=1).first()
+    seq, last = (head.seq, head.hash) if head else (0, GENESIS)
+    if (seq, last) != (expected - 1, previous):
+        return Verdict(expected - 1, previous, expected, f"the log ends before its head, entry {seq}")
+    return Verdict(expected - 1, previous)
+
+
+def _in_order() -> Iterator[AuditEntry]:
+    return AuditEntry.objects.order_by("seq").iterator(chunk_size=2000)

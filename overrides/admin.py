@@ -7,7 +7,8 @@ from django.db.models import Count
 from django.http import HttpRequest
 from waffle.models import Sample, Switch
 
-from overrides.models import Flag, FlagTenant
+from catalog.lookonly import LookOnly
+from overrides.models import AuditEntry, Flag, FlagTenant, KillSwitch, Override
 
 # Only flags are used here; a switch or sample page would promise what nothing reads.
 for unused in (Sample, Switch):
@@ -37,3 +38,37 @@ class FlagAdmin(admin.ModelAdmin[Flag]):
     @admin.display(description="tenants with their own share", ordering="tenant_count")
     def tenant_rows(self, flag: Any) -> int:
         return int(flag.tenant_count)
+
+
+# Changed through the settings service only, which audits; here to look.
+@admin.register(Override)
+class OverrideAdmin(LookOnly):
+    list_display = [
+        "id",
+        "kind",
+        "profile",
+        "tenant",
+        "persona",
+        "task",
+        "expires_at",
+        "revoked_at",
+        "created_by",
+    ]
+    list_filter = ["kind", "tenant", "persona"]
+    list_select_related = ["profile", "tenant", "persona"]
+    search_fields = ["reason", "created_by"]
+
+
+@admin.register(KillSwitch)
+class KillSwitchAdmin(LookOnly):
+    list_display = ["tenant", "on", "changed_by", "changed_at", "reason"]
+    list_select_related = ["tenant"]
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(LookOnly):
+    list_display = ["seq", "at", "actor", "verb", "object_type", "object_id", "tenant", "reason"]
+    list_filter = ["verb", "object_type", "role"]
+    search_fields = ["=actor", "=tenant", "=object_id"]
+    search_help_text = "An actor, a tenant or an object's id, exactly."
+    date_hierarchy = "at"

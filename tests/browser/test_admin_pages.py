@@ -31,7 +31,7 @@ def test_every_list_and_add_page_opens_without_a_complaint(console: Console) -> 
     for model in models:
         path = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
         console.open(path)
-        if console.page.locator(".addlink").count() and model._meta.app_label in ("catalog", "overrides"):
+        if console.page.locator(".object-tools .addlink").count():
             console.open(f"{path}add/")
 
 
@@ -109,7 +109,7 @@ def test_hostile_text_in_quarantine_is_shown_inert(console: Console) -> None:
 def test_the_api_docs_show_every_operation_from_this_host_alone(console: Console) -> None:
     console.open("/api/docs/")
     console.page.wait_for_selector(".opblock")
-    assert console.page.locator(".opblock").count() == 10
+    assert console.page.locator(".opblock").count() == 19
 
 
 def test_at_320_pixels_the_console_does_not_scroll_sideways(console: Console) -> None:

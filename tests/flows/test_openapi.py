@@ -17,16 +17,25 @@ pytestmark = pytest.mark.django_db
 
 
 OPERATIONS = (
+    "GET /api/v1/audit",
     "GET /api/v1/conversations/{conversation_id}/selection",
     "GET /api/v1/metrics/freshness",
     "GET /api/v1/metrics/profiles",
     "GET /api/v1/policy",
     "GET /api/v1/rankings",
     "GET /api/v1/selections/{decision_id}",
+    "GET /api/v1/settings/kill-switch",
+    "GET /api/v1/settings/overrides",
+    "GET /api/v1/settings/overrides/{id}",
     "GET /metrics",
     "POST /api/v1/selections",
     "POST /api/v1/selections/batch",
+    "POST /api/v1/settings/overrides",
+    "POST /api/v1/settings/overrides/{id}/revoke",
+    "POST /api/v1/settings/overrides/{id}/undo",
     "POST /api/v1/telemetry/completions",
+    "PUT /api/v1/settings/kill-switch",
+    "PUT /api/v1/settings/overrides/{id}",
 )
 
 

@@ -35,7 +35,7 @@ def once(caller: str, key: str | None, print_: str, now: datetime, act: Callable
         with transaction.atomic():
             status, body = act()
             IdempotencyKey.objects.create(
-                caller=caller, key=key, fingerprint=print_, status=status, body=body, created_at=now
+                caller=caller, key=key, fingerprint=print_, status=status, body=_text(body), created_at=now
             )
             return status, body
     except IntegrityError:
@@ -44,13 +44,17 @@ def once(caller: str, key: str | None, print_: str, now: datetime, act: Callable
         raise
 
 
+def _text(body: dict[str, Any]) -> str:
+    return orjson.dumps(body).decode()
+
+
 def _known(caller: str, key: str, print_: str) -> Answer | None:
     row = IdempotencyKey.objects.filter(caller=caller, key=key).first()
     if row is None:
         return None
     if row.fingerprint != print_:
         raise Problem(409, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
-    return row.status, row.body
+    return row.status, orjson.loads(row.body)
 
 
 def prune(now: datetime) -> int:

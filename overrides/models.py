@@ -211,7 +211,7 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=100)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path, If-Match and body.")
     status = models.PositiveSmallIntegerField()
-    body = models.JSONField()
+    body = models.TextField(help_text="JSON, in the order it was answered in.")
     created_at = models.DateTimeField(db_index=True)
 
     class Meta:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def playing() -> Iterator[DemoProvider]:
 def test_a_worker_answers_while_the_service_and_a_provider_are_down_and_tells_all_afterwards(
     product: Product, tmp_path: Path
 ) -> None:
-    with playing() as provider, Worker(_worker_settings(product, provider, tmp_path)) as worker:
+    with playing() as provider, Worker(worker_settings(product, provider, tmp_path)) as worker:
         assert worker.client.wait_ready(10)
         first = _converse(worker, "before")
         assert {answer.selected.source for answer in first} == {Source.REMOTE}
@@ -68,7 +69,7 @@ def test_a_worker_answers_while_the_service_and_a_provider_are_down_and_tells_al
     assert replays == {"unequal": 0}
 
 
-def _worker_settings(product: Product, provider: DemoProvider, directory: Path) -> Settings:
+def worker_settings(product: Product, provider: DemoProvider, directory: Path, **fields: Any) -> Settings:
     return load_settings(
         api_url=f"http://127.0.0.1:{product.apart.port}",
         api_key=product.key,
@@ -82,6 +83,7 @@ def _worker_settings(product: Product, provider: DemoProvider, directory: Path) 
         provider_urls={"*": provider.url},
         # A loaded machine: how fast it answers is measured in tests/worker.
         read_timeout_ms=2000,
+        **fields,
     )
 
 

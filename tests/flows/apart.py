@@ -23,7 +23,7 @@ from catalog.models import Persona, ServiceKey
 from demo.catalogue import load_catalogue
 load_catalogue()
 Persona.objects.update(holdout_share=0, exploration_share=0)
-print(ServiceKey.objects.create_key(name="flow", verbs=["select", "ingest", "read"], all_tenants=True)[1])
+print(ServiceKey.objects.create_key(name="flow", verbs=list(ServiceKey.Verb.values), all_tenants=True)[1])
 """
 
 

@@ -1,5 +1,6 @@
 """Admin pages of the catalogue."""
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
@@ -65,11 +66,16 @@ class ModelProfileAdmin(SlugOnce):
 
     @admin.display(description="prompt $/1k", ordering="newest_prompt", empty_value="no price")
     def prompt_price(self, profile: Any) -> Any:
-        return profile.newest_prompt
+        return _plain(profile.newest_prompt)
 
     @admin.display(description="completion $/1k", ordering="newest_completion", empty_value="no price")
     def completion_price(self, profile: Any) -> Any:
-        return profile.newest_completion
+        return _plain(profile.newest_completion)
+
+
+def _plain(price: Decimal | None) -> str | None:
+    """Without the zeros that the column's scale adds."""
+    return None if price is None else format(price.normalize(), "f")
 
 
 @admin.register(PriceRevision)

@@ -9,6 +9,8 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
+from catalog.bodies import read_body
+
 
 def _default(value: object) -> object:
     # Money crosses the wire as a string: a float would change it.
@@ -40,6 +42,7 @@ class OrjsonParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         try:
-            return orjson.loads(stream.read())
+            # Not the stream: it knows no limit and no gzip.
+            return orjson.loads(read_body((parser_context or {})["request"]._request))
         except orjson.JSONDecodeError as error:
             raise ParseError(f"The body is not JSON: {error}") from error

@@ -5,16 +5,18 @@ one process open its files. Production runs them apart (README).
 """
 
 import argparse
+import fcntl
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import IO, Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -26,7 +28,9 @@ def main() -> int:
     began = time.monotonic()
     import django
 
+    _check_port(options.host, options.port)
     django.setup()
+    alone = _alone()
     _prepare()
     credentials, conversation = None, ""
     if options.demo:
@@ -48,6 +52,7 @@ def main() -> int:
     from telemetry.clickhouse import close_clickhouse
 
     close_clickhouse()
+    alone.close()
     _say("stopped")
     return 0
 
@@ -58,9 +63,44 @@ def _options() -> argparse.Namespace:
         description="Web, worker and beat in one process, on embedded engines.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one; default %(default)s")
+    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one; default %(default)s")
     parser.add_argument("--demo", action="store_true", help="load the demo and send live traffic")
     return parser.parse_args()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port: 0 to 65535")
+    return int(text)
+
+
+def _check_port(host: str, port: int) -> None:
+    # Before anything is prepared: nothing shall be migrated by a run that cannot be.
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SystemExit:
+    return SystemExit(f"selection: cannot listen on {host}:{port}: {error.strerror}. Try PORT=8001.")
+
+
+def _alone() -> IO[str]:
+    """Hold the data folder while this process runs: the embedded engine lets one process open its files."""
+    from django.conf import settings
+
+    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+    file = (settings.DATA_DIR / "embedded.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(
+            f"selection: another process uses {settings.DATA_DIR}: stop it, or set DATA_DIR to another folder."
+        ) from None
+    return file
 
 
 def _say(message: str) -> None:
@@ -116,9 +156,7 @@ def _start_web(running: ExitStack, host: str, port: int) -> str:
     try:
         server: Any = listen(application, host=host, port=port, threads=8, ident="")
     except OSError as error:
-        raise SystemExit(
-            f"selection: cannot listen on {host}:{port}: {error.strerror}. Try PORT=8001."
-        ) from None
+        raise _cannot_listen(host, port, error) from None
     thread = threading.Thread(target=server.run, name="web", daemon=True)
     thread.start()
     running.callback(server.close)
@@ -157,7 +195,15 @@ def _announce(url: str, credentials: Any, conversation: str) -> None:
             "    -H 'Content-Type: application/json' \\",
             f"    -d '{json.dumps(asked)}'",
         ]
+    elif not _somebody():
+        lines += ["", "  Nobody can sign in yet: run  python manage.py createsuperuser"]
     print("\n".join([*lines, "", "  Ctrl-C stops everything.", ""]), flush=True)  # noqa: T201
+
+
+def _somebody() -> bool:
+    from django.contrib.auth.models import User
+
+    return User.objects.filter(is_staff=True, is_active=True).exists()
 
 
 def _wait_for_signal() -> None:

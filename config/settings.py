@@ -172,6 +172,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "catalog.schema.finish"],
 }
 
 # --- Celery (the beat table stands in config.celery) ---
@@ -231,6 +232,7 @@ LOGIN_URL = "admin:login"
 # --- Language, time, files ---
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = ["config.formats"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
@@ -256,6 +258,10 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": ENV.log_level},
     "loggers": {
+        # Django's own console handler would print everything a second time.
+        "django": {"handlers": [], "propagate": True},
+        # Addresses of webhooks may hold secrets, and one line per event tells nobody anything.
+        "httpx": {"level": "WARNING"},
         # One line a minute per task is enough; failures are logged by the tasks themselves.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

@@ -1,8 +1,8 @@
 from csp.constants import UNSAFE_INLINE
 from csp.decorators import csp_update
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
-from django.urls import include, path
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import include, path, re_path
 from django.views.defaults import page_not_found
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -28,6 +28,14 @@ urlpatterns = [
         name="api-docs",
     ),
 ]
+
+
+def api_not_found(request: HttpRequest) -> HttpResponse:
+    """Authors meet a wrong address first: it is a problem document, under DEBUG too."""
+    return problems.not_found(request, Http404()) or HttpResponse(status=404)
+
+
+urlpatterns.append(re_path(r"^api/", api_not_found))
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -32,8 +32,24 @@ class FlagAdmin(admin.ModelAdmin[Flag]):
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(tenant_count=Count("tenant_rollouts"))
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # nothing reads a flag that nobody knows
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # off is a setting, not an absence
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["name"] if obj else []
+        return ["name"]
+
+    def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name == "everyone":
+            field.widget.choices = [
+                ("unknown", "By the percentages below"),
+                ("true", "Yes, for everybody"),
+                ("false", "No, for nobody"),
+            ]
+        return field
 
     @admin.display(description="tenants with their own share", ordering="tenant_count")
     def tenant_rows(self, flag: Any) -> int:

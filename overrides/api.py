@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from catalog.access import Caller, caller, visible_tenant
 from catalog.problems import Problem
-from catalog.serializers import StrictSerializer
+from catalog.serializers import StrictSerializer, TextField
 from overrides import idempotency, selectors, services
 from overrides.audit import Actor
 from overrides.models import AuditEntry, KillSwitch, Override
@@ -27,18 +27,16 @@ _KEY = OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, descrip
 
 class WishSerializer(StrictSerializer):
     kind = serializers.ChoiceField(choices=Override.Kind.choices)
-    profile = serializers.CharField(max_length=63)
-    tenant = serializers.CharField(
-        max_length=63, allow_null=True, default=None, help_text="null: all tenants."
-    )
-    persona = serializers.CharField(max_length=63, allow_null=True, default=None, help_text="null: all.")
-    task = serializers.CharField(max_length=63, allow_null=True, default=None, help_text="null: all.")
-    reason = serializers.CharField(min_length=10, max_length=500)
+    profile = TextField(max_length=63)
+    tenant = TextField(max_length=63, allow_null=True, default=None, help_text="null: all tenants.")
+    persona = TextField(max_length=63, allow_null=True, default=None, help_text="null: all.")
+    task = TextField(max_length=63, allow_null=True, default=None, help_text="null: all.")
+    reason = TextField(min_length=10, max_length=500)
     expires_at = serializers.DateTimeField(allow_null=True, default=None, help_text="null: until revoked.")
 
 
 class ReasonSerializer(StrictSerializer):
-    reason = serializers.CharField(min_length=10, max_length=500)
+    reason = TextField(min_length=10, max_length=500)
 
 
 class OverrideSerializer(serializers.Serializer[Any]):
@@ -268,9 +266,9 @@ class UndoView(_ReasonedView):
 
 
 class KillSwitchSerializer(StrictSerializer):
-    tenant = serializers.CharField(max_length=63, allow_null=True, default=None, help_text="null: everybody.")
+    tenant = TextField(max_length=63, allow_null=True, default=None, help_text="null: everybody.")
     on = serializers.BooleanField(help_text="true stops automatic selection: scopes get their defaults.")
-    reason = serializers.CharField(min_length=10, max_length=500)
+    reason = TextField(min_length=10, max_length=500)
 
 
 class KillSwitchStateSerializer(serializers.Serializer[Any]):

@@ -1,14 +1,17 @@
 """Admin pages of what the machine decided, and of webhooks."""
 
+import uuid
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 
 from catalog.lookonly import LookOnly
 from routing import webhooks
+from routing.explaining import as_text, explained
 from routing.models import Alert, PolicyRevision, ScoreSnapshot, Selection, Webhook, WebhookDelivery
 
 
@@ -32,16 +35,34 @@ class PolicyRevisionAdmin(ArchivedAdmin):
 
 @admin.register(Selection)
 class SelectionAdmin(LookOnly):
-    list_display = ["decision_id", "decided_at", "tenant", "persona", "profile", "reason", "source", "replay"]
+    list_display = ["short_id", "decided_at", "tenant", "persona", "profile", "reason", "replay", "source"]
+    exclude = ["core"]
+    readonly_fields = ["explanation"]
     list_filter = ["reason", "source", "replay", "in_clickhouse"]
     search_fields = ["=conversation_id", "=tenant", "=request_id"]
-    search_help_text = "A conversation's id, a tenant or a request id, exactly."
+    search_help_text = "A decision's id, a conversation's, a tenant or a request id, exactly."
     show_full_result_count = False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        try:
+            return queryset.filter(decision_id=uuid.UUID(search_term.strip())), False
+        except ValueError:
+            return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="decision", ordering="decision_id")
+    def short_id(self, row: Selection) -> str:
+        return str(row.decision_id)[:8]
+
+    @admin.display(description="explained")
+    def explanation(self, row: Selection) -> str:
+        return format_html('<pre class="explained">{}</pre>', as_text(explained(row)))
 
 
 @admin.register(Alert)
 class AlertAdmin(LookOnly):
-    list_display = ["name", "since", "cleared_at", "times_told", "detail"]
+    list_display = ["name", "detail", "since", "cleared_at", "times_told"]
     list_filter = ["name"]
 
 
@@ -51,6 +72,13 @@ class WebhookAdmin(admin.ModelAdmin[Webhook]):
     autocomplete_fields = ["tenant"]
     search_fields = ["name", "url"]
     list_select_related = ["tenant"]
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        shown, counts, needed, protected = super().get_deleted_objects(objs, request)
+        # Its deliveries go with it; nobody may delete them by themselves.
+        return shown, counts, needed - {str(WebhookDelivery._meta.verbose_name)}, protected
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
         if not change:
@@ -62,21 +90,16 @@ class WebhookAdmin(admin.ModelAdmin[Webhook]):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(LookOnly):
-    list_display = [
-        "event_id",
-        "event_type",
-        "webhook",
-        "state",
-        "attempts",
-        "created_at",
-        "next_attempt_at",
-        "error",
-    ]
+    list_display = ["short_id", "event_type", "webhook", "state", "attempts", "error", "next_attempt_at"]
     list_filter = ["state", "event_type", "webhook"]
     search_fields = ["=event_id"]
     list_select_related = ["webhook"]
     actions = ["send_again"]
     show_full_result_count = False
+
+    @admin.display(description="event", ordering="event_id")
+    def short_id(self, delivery: WebhookDelivery) -> str:
+        return delivery.event_id[:8]
 
     @admin.action(description="Send again, with all attempts anew", permissions=["resend"])
     def send_again(self, request: HttpRequest, chosen: QuerySet[WebhookDelivery]) -> None:

@@ -3,7 +3,6 @@
 import uuid
 from typing import Any
 
-import orjson
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
@@ -13,33 +12,30 @@ from rest_framework.views import APIView
 
 from catalog.access import caller, own_tenant, visible_tenant
 from catalog.problems import Problem
-from catalog.serializers import StrictSerializer
+from catalog.serializers import StrictSerializer, TextField
 from catalog.slugs import validate_slug
 from routing.bundle import current_bundle
 from routing.engine import SelectionProblem
+from routing.explaining import explained
 from routing.models import ConversationSelection, Selection
-from routing.replay import replay
 from routing.selection import Asked, select
 from telemetry.freshness_state import state
 
 
 class SelectionSerializer(StrictSerializer):
-    tenant = serializers.CharField(max_length=63)
-    persona = serializers.CharField(max_length=63)
-    conversation_id = serializers.RegexField(
-        r"^[^\x00-\x1f\x7f]+\Z",
-        max_length=200,
-        help_text="Yours; one conversation always gets the same side of the flag.",
+    tenant = TextField(max_length=63)
+    persona = TextField(max_length=63)
+    conversation_id = TextField(
+        max_length=200, help_text="Yours; one conversation always gets the same side of the flag."
     )
-    task = serializers.CharField(max_length=63, default="general", validators=[validate_slug])
+    task = TextField(max_length=63, default="general", validators=[validate_slug])
     exclude = serializers.ListField(
-        child=serializers.CharField(max_length=63, validators=[validate_slug]),
+        child=TextField(max_length=63, validators=[validate_slug]),
         max_length=50,
         default=list,
         help_text="Profiles that you will not take, such as one that just failed.",
     )
-    request_id = serializers.RegexField(
-        r"^[^\x00-\x1f\x7f]+\Z",
+    request_id = TextField(
         max_length=100,
         default=None,
         allow_null=True,
@@ -122,17 +118,6 @@ class ReplaySerializer(serializers.Serializer[Any]):
 class ExplainedSerializer(DecisionSerializer):
     decided_by = serializers.ChoiceField(choices=Selection.Source.choices)
     replay = ReplaySerializer()
-
-
-def explained(row: Selection) -> dict[str, Any]:
-    """A stored decision, decided again from the archive: its candidates, and whether it came out equal."""
-    told = replay(row)
-    return {
-        **orjson.loads(row.core),
-        "candidates": told.candidates or [],
-        "decided_by": row.source,
-        "replay": told.to_dict(),
-    }
 
 
 class SelectionView(APIView):

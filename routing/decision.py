@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from routing.policy import Bundle, BundleProfile, canonical_json
+from routing.policy import BundleProfile, canonical_json
 from telemetry.freshness_state import Freshness
 
 _NAMESPACE = uuid.UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11")
@@ -125,6 +125,6 @@ class Decision:
         return {**self.core(), "candidates": self.candidates}
 
 
-def decision_id(bundle: Bundle, request: SelectionRequest) -> str:
+def decision_id(bundle_version: str, request: SelectionRequest) -> str:
     """From the content, so that a replay gives the same id."""
-    return str(uuid.uuid5(_NAMESPACE, canonical_json([bundle.version, request.to_dict()]).decode()))
+    return str(uuid.uuid5(_NAMESPACE, canonical_json([bundle_version, request.to_dict()]).decode()))

@@ -104,7 +104,7 @@ def _decision(case: Case, choice: Choice) -> Decision:
             f"'{choice.profile}' would be used ({choice.reason.value}), but: {bundle.why_unusable(choice.profile)}.",
         )
     return Decision(
-        decision_id=decision_id(bundle, request),
+        decision_id=decision_id(bundle.version, request),
         request=request,
         profile=profile,
         reason=choice.reason,

@@ -123,7 +123,8 @@ class Outboxes:
 
 def read_outboxes() -> Outboxes:
     """Four counts on partial indexes."""
-    deliveries = WebhookDelivery.objects
+    # What waits for a webhook that is switched off is not under way.
+    deliveries = WebhookDelivery.objects.filter(webhook__enabled=True)
     return Outboxes(
         decisions_for_clickhouse=Selection.objects.filter(in_clickhouse=False).count(),
         decisions_for_webhooks=Selection.objects.filter(fanned_out=False).count(),

@@ -1,6 +1,7 @@
 """What the machine concluded, and what it gave: snapshots, policy revisions, selections, deliveries, alerts."""
 
 from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
@@ -148,7 +149,7 @@ class Webhook(models.Model):
     url = models.CharField(
         max_length=500,
         validators=[URLValidator(schemes=["http", "https"])],
-        help_text="https, but in LOCAL and DEVELOPMENT.",
+        help_text="https; http too in LOCAL and DEVELOPMENT. No user or password in it: it is shown.",
     )
     secret = models.CharField(max_length=100, editable=False)
     enabled = models.BooleanField(default=True)
@@ -169,6 +170,15 @@ class Webhook(models.Model):
         from django.conf import settings
 
         super().clean()
+        try:
+            parts = urlsplit(self.url)
+            known = parts.port is None or parts.port > 0
+        except ValueError:
+            known = False
+        if not known:
+            raise ValidationError({"url": "The port is no number from 1 to 65535."})
+        if parts.username or parts.password:
+            raise ValidationError({"url": "Leave user and password out: the address is shown and logged."})
         if settings.ENV.is_hardened and not self.url.startswith("https://"):
             raise ValidationError({"url": f"{settings.MODE} sends events over https only."})
 

@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from catalog.directory import Directory, directory
-from routing.engine import Reason, canonical_json
+from routing.decision import decision_id
+from routing.engine import Reason, SelectionRequest, canonical_json
 from routing.models import Selection
 from routing.records import record, row_of
 from telemetry.events import FUTURE_TOLERANCE, LATEST, Line, Slug
@@ -116,10 +117,14 @@ def accept(
     names = directory()
     rows: list[Selection] = []
     refused: list[Refusal] = []
+    known = _known(items)
     for index, item in enumerate(items):
         try:
             _check(item, names, tenants, now)
-            rows.append(row_of(item, caller, Selection.Source.LOCAL, now))
+            row = row_of(item, caller, Selection.Source.LOCAL, now)
+            if known.setdefault(str(row.decision_id), row.core) != row.core:
+                raise _Refused("conflict", "decision_id: this decision is known with other content.")
+            rows.append(row)
         except _Refused as why:
             refused.append(Refusal(index, why.code, str(why)))
     if rows:
@@ -127,12 +132,29 @@ def accept(
     return len(rows), refused
 
 
+def _known(items: Sequence[Any]) -> dict[str, str]:
+    """What is stored of the decisions that these claim to be, by id."""
+    ids = set()
+    for item in items:
+        try:
+            ids.add(UUID(item["decision_id"]))
+        except (TypeError, KeyError, ValueError, AttributeError):
+            continue
+    stored = Selection.objects.filter(decision_id__in=ids).values_list("decision_id", "core")
+    return {str(decision_id): core for decision_id, core in stored}
+
+
 def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: datetime) -> None:
+    if not isinstance(item, dict):
+        raise _Refused("not_an_object", "A decision is a JSON object.")
     try:
         told = ReportedDecision.model_validate(item)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-        sentences = [f"{'.'.join(map(str, p['loc'])) or 'decision'}: {p['msg']}" for p in problems[:5]]
+        sentences = [
+            f"{'.'.join(map(str, p['loc'])) or 'decision'}: {p['msg'].removeprefix('Value error, ')}"
+            for p in problems[:5]
+        ]
         detail = "; ".join(sentences).encode("utf-8", "replace").decode()[:1000]
         raise _Refused("invalid_field", detail) from None
     if len(canonical_json(item)) > _MAX_BYTES:
@@ -149,3 +171,5 @@ def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: dat
         raise _Refused("in_future", f"decided_at: {told.decided_at.isoformat()} is in the future.")
     if told.decided_at < now - LATEST:
         raise _Refused("too_late", f"decided_at: {told.decided_at.isoformat()} is over 48 hours ago.")
+    if decision_id(told.bundle_version, SelectionRequest.from_dict(item)) != item["decision_id"]:
+        raise _Refused("invalid_field", "decision_id: it does not follow from the decision's content.")

@@ -99,6 +99,8 @@ def deliver(now: datetime, most: int = 50) -> int:
             mine = due.filter(webhook_id=hook)
             for delivery in mine.select_related("webhook").order_by("id")[:most]:
                 error = _send(client, delivery, now)
+                if error is not None and delivery.attempts == 0:
+                    log.warning("webhook %s: %s; trying again", delivery.webhook, error)
                 _note(delivery, error, now)
                 if error is not None:
                     mine.update(next_attempt_at=delivery.next_attempt_at or now + PAUSES[-1])
@@ -146,5 +148,7 @@ def send_again(deliveries: Iterable[WebhookDelivery], now: datetime) -> int:
 
 
 def prune(before: datetime) -> int:
-    """Delete deliveries that arrived before a time; dead ones stay until a person looked."""
-    return WebhookDelivery.objects.filter(delivered_at__lt=before).delete()[0]
+    """Delete deliveries that arrived before a time, and what has waited since before it for a webhook that is
+    switched off; dead ones stay until a person looked."""
+    waits_for_nobody = Q(state=WebhookDelivery.State.WAITING, webhook__enabled=False, created_at__lt=before)
+    return WebhookDelivery.objects.filter(Q(delivered_at__lt=before) | waits_for_nobody).delete()[0]

@@ -1,8 +1,5 @@
 """Telemetry's endpoints: report completions, read metrics and freshness, read the event schema."""
 
-import gzip
-import io
-import zlib
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog.access import caller, visible_tenant
+from catalog.bodies import read_body
 from catalog.models import Persona
 from catalog.problems import Problem
 from telemetry import freshness, ingest, metrics
@@ -66,27 +64,9 @@ class CompletionsView(APIView):
 
 
 def _body(request: HttpRequest) -> bytes:
-    """The body, unpacked, of at most MAX_BYTES either way."""
     if request.content_type and request.content_type not in _JSON_TYPES:
         raise ingest.BadBatch(415, "unsupported_media_type", f"Send {' or '.join(_JSON_TYPES[:2])}.")
-    too_large = ingest.BadBatch(
-        413, "too_large", f"A batch holds at most {ingest.MAX_BYTES:,} bytes, unpacked."
-    )
-    if int(request.META.get("CONTENT_LENGTH") or 0) > ingest.MAX_BYTES:
-        raise too_large
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return request.body
-    if encoding != "gzip":
-        raise ingest.BadBatch(415, "unsupported_encoding", "Content-Encoding may be gzip or identity.")
-    try:
-        # Reading one byte past the limit is enough to tell, however large it would unpack.
-        body = gzip.GzipFile(fileobj=io.BytesIO(request.body)).read(ingest.MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ingest.BadBatch(400, "invalid_gzip", f"The body is not gzip: {error}") from None
-    if len(body) > ingest.MAX_BYTES:
-        raise too_large
-    return body
+    return read_body(request)
 
 
 class MetricsQuery(serializers.Serializer[Any]):
@@ -174,7 +154,7 @@ class ProfileMetricsView(APIView):
         asked = query.validated_data
         tenant = visible_tenant(request, asked["tenant"])
         if not Persona.objects.filter(slug=asked["persona"]).exists():
-            raise Problem(404, "unknown_persona", "There is no such persona.")
+            raise Problem(404, "unknown_persona", f"There is no persona '{asked['persona']}'.")
         window = metrics.Window(asked["window"])
         now = timezone.now()
         span = metrics.trailing(window, now)

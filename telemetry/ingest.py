@@ -17,7 +17,6 @@ from telemetry.events import LATEST, Rejected, Rejection, Row, check, parse, to_
 from telemetry.models import QuarantineCount, QuarantinedEvent
 
 MAX_EVENTS = 1_000
-MAX_BYTES = 2_000_000
 _RAW_KEPT = 4_000
 #: One batch leaves at most this many of its bad events in quarantine; the counters count them all.
 _QUARANTINED_PER_BATCH = 200

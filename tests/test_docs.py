@@ -113,3 +113,13 @@ def test_every_member_of_a_selection_event_is_in_its_documented_schema() -> None
 
     assert {TYPE, ALERT_TYPE} <= cells("events.md")
     assert SCHEMA_FILE.exists()
+
+
+def test_every_operation_of_the_schema_tells_of_problems() -> None:
+    import yaml
+
+    paths = yaml.safe_load(text("openapi.yaml"))["paths"]
+    for operations in paths.values():
+        for operation in operations.values():
+            assert {"401", "403", "503"} <= set(operation["responses"])
+            assert "application/problem+json" in operation["responses"]["401"]["content"]

@@ -44,7 +44,7 @@ def test_an_admin_flips_the_flag_and_policy_changes_with_it(console: Console) ->
     flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
     before = current_version()
     console.open(f"/admin/overrides/flag/{flag.pk}/change/")
-    console.page.select_option("#id_everyone", label="Yes")
+    console.page.select_option("#id_everyone", label="Yes, for everybody")
     console.page.click("input[name=_save]")
     console.page.wait_for_selector(".messagelist .success")
     assert Flag.objects.get(name=AUTO_MODEL_SELECTION).everyone is True

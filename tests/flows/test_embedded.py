@@ -89,6 +89,19 @@ def test_it_starts_answers_the_printed_curl_moves_ends_cleanly_and_starts_again_
         assert process.wait(timeout=20) == 0
 
 
+def test_a_second_one_on_the_same_folder_or_a_wrong_port_is_told_in_one_line(tmp_path: Path) -> None:
+    first, second = free_ports(2)
+    with embedded(tmp_path, first) as (process, log):
+        assert "createsuperuser" in ready(process, log)
+        with embedded(tmp_path, second) as (late, told):
+            assert late.wait(timeout=60) != 0
+            assert "another process uses" in told.read_text()
+            assert "Traceback" not in told.read_text()
+    with embedded(tmp_path, 99_999) as (wrong, told):
+        assert wrong.wait(timeout=60) != 0
+        assert "'99999' is no port" in told.read_text()
+
+
 def test_a_bad_setting_stops_the_start_with_its_name(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with embedded(tmp_path, port, CLICKHOUSE_CONNECT_TIMEOUT="soon") as (process, log):

@@ -4,6 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
+from django.test import Client
 from waffle import get_waffle_flag_model
 
 from overrides.flags import AUTO_MODEL_SELECTION, read_flag
@@ -62,3 +63,11 @@ def test_a_percentage_out_of_bounds_is_refused_by_model_and_database(percent: st
 
 def test_each_flag_has_a_salt_of_its_own() -> None:
     assert Flag(name="one").salt != Flag(name="another").salt
+
+
+def test_the_flag_can_be_neither_deleted_nor_added_to_in_the_admin(admin_client: Client) -> None:
+    flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    assert admin_client.post(f"/admin/overrides/flag/{flag.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert admin_client.get("/admin/overrides/flag/add/").status_code == 403
+    page = admin_client.get(f"/admin/overrides/flag/{flag.pk}/change/").content.decode()
+    assert "By the percentages below" in page

@@ -157,6 +157,15 @@ def test_reported_twice_a_decision_is_recorded_once(client: Client, key: dict[st
     assert Selection.objects.count() == 1
 
 
+def test_a_known_decision_with_other_content_is_refused(client: Client, key: dict[str, str]) -> None:
+    told = local(client, key)
+    both = report(client, key, told, {**told, "propensity": 0.5}).json()
+    assert (both["accepted"], both["rejected"][0]["code"]) == (1, "conflict")
+    again = report(client, key, {**told, "explanation": "because"})
+    assert (again.status_code, again.json()["rejected"][0]["code"]) == (422, "conflict")
+    assert Selection.objects.count() == 1
+
+
 def test_a_late_report_does_not_overwrite_what_a_conversation_was_given_since(
     client: Client, key: dict[str, str]
 ) -> None:
@@ -188,6 +197,8 @@ def test_a_late_report_does_not_overwrite_what_a_conversation_was_given_since(
         ({"exclude": ["x"] * 51}, "invalid_field"),
         ({"mass": "assignment"}, "invalid_field"),
         ({"source": "remote"}, "invalid_field"),
+        ({"decision_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}, "invalid_field"),
+        ({"conversation_id": "another"}, "invalid_field"),
     ],
 )
 def test_a_bad_decision_is_refused_alone_and_its_siblings_are_kept(

@@ -170,6 +170,11 @@ def test_without_a_key_it_is_401_and_without_the_verb_403(client: Client, key: d
         {**ASKED, "conversation_id": "x" * 201},
         {**ASKED, "conversation_id": {"a": 1}},
         {**ASKED, "conversation_id": None},
+        {**ASKED, "conversation_id": 5},
+        {**ASKED, "conversation_id": True},
+        {**ASKED, "request_id": 5},
+        {**ASKED, "exclude": "cheap"},
+        {**ASKED, "exclude": ["x"] * 51},
         {**ASKED, "tenant": ["aurora"]},
         {**ASKED, "task": "Essay!"},
         {**ASKED, "task": None},
@@ -182,6 +187,14 @@ def test_a_bad_body_is_a_400_that_says_why(client: Client, key: dict[str, str], 
     assert response.status_code == 400, response.content
     assert response["Content-Type"] == "application/problem+json"
     assert response.json()["detail"]
+
+
+def test_what_was_asked_is_taken_as_it_came_spaces_included(client: Client, key: dict[str, str]) -> None:
+    told = post(client, key, {**ASKED, "conversation_id": "  c 1 "}).json()
+    assert told["conversation_id"] == "  c 1 "
+    found = client.get("/api/v1/conversations/%20%20c%201%20/selection", headers=key)
+    assert found.json()["decision_id"] == told["decision_id"]
+    assert post(client, key, {**ASKED, "tenant": " aurora "}).status_code == 404
 
 
 def test_a_wrong_media_type_is_415_and_a_wrong_method_405(client: Client, key: dict[str, str]) -> None:

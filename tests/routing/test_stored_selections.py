@@ -199,6 +199,20 @@ def test_the_explain_command_tells_and_exits_by_the_verdict(client: Client, key:
         call_command("explain", str(uuid.uuid4()))
 
 
+def test_the_admin_finds_a_decision_by_its_id_and_explains_it(
+    client: Client, key: dict[str, str], admin_client: Client
+) -> None:
+    told = ask(client, key)
+    ask(client, key, conversation_id="c-2")
+    listed = admin_client.get("/admin/routing/selection/", {"q": told["decision_id"]}).content.decode()
+    assert "1 selection" in listed
+    row = Selection.objects.get(decision_id=told["decision_id"])
+    shown = admin_client.get(f"/admin/routing/selection/{row.pk}/change/").content.decode()
+    assert "equal, byte for byte" in shown
+    assert "lost by" in shown
+    assert "1 selection" in admin_client.get("/admin/routing/selection/", {"q": "c-2"}).content.decode()
+
+
 def test_a_conversation_shows_its_last_selection(client: Client, key: dict[str, str]) -> None:
     ask(client, key, conversation_id="a/b c")
     told = ask(client, key, conversation_id="a/b c", task="essay")

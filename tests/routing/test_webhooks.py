@@ -18,6 +18,7 @@ from django.test import Client
 from django.utils import timezone
 
 from routing import tasks, webhooks
+from routing.health import read_outboxes
 from routing.models import Selection, Webhook, WebhookDelivery
 from routing.webhooks import PAUSES, deliver, fan_out
 from tests import factories
@@ -182,6 +183,42 @@ def test_an_admin_sees_dead_deliveries_and_sends_them_again(
     told = admin_client.post(page, chosen, follow=True).content.decode()
     assert "1 deliveries wait to be sent again" in told
     assert deliver(timezone.now()) == 1
+
+
+def test_an_admin_deletes_a_webhook_with_its_deliveries(
+    decided: dict[str, Any], admin_client: Client
+) -> None:
+    one = hook("http://127.0.0.1:1/")
+    fan_out(timezone.now(), 10)
+    page = f"/admin/routing/webhook/{one.pk}/delete/"
+    assert "doesn't have permission" not in admin_client.get(page).content.decode()
+    admin_client.post(page, {"post": "yes"})
+    assert not Webhook.objects.exists()
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_what_waits_for_a_webhook_that_is_off_is_neither_sent_nor_counted_and_goes_in_time(
+    decided: dict[str, Any], receiver: Receiver
+) -> None:
+    one = hook(receiver.url)
+    now = timezone.now()
+    fan_out(now, 10)
+    Webhook.objects.update(enabled=False)
+    assert (deliver(now), read_outboxes().deliveries_waiting) == (0, 0)
+    Webhook.objects.update(enabled=True)
+    assert (read_outboxes().deliveries_waiting, deliver(now)) == (1, 1)
+    WebhookDelivery.objects.update(state=State.WAITING, delivered_at=None)
+    one.enabled = False
+    one.save()
+    assert webhooks.prune(now + timedelta(seconds=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999/", "http://u:p@example.com/", "ftp://example.com/", "x"]
+)
+def test_an_address_that_cannot_be_or_must_not_be_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        Webhook(name="x", url=url, secret=webhooks.new_secret()).full_clean()
 
 
 def test_who_may_only_look_cannot_send_again(decided: dict[str, Any], client: Client) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from routing.api import explained
+from routing.explaining import as_text, explained
 from routing.models import Selection
 
 
@@ -28,25 +28,6 @@ class Command(BaseCommand):
                 f"There is no decision {decision_id}, or it is older than SELECTION_KEEP_DAYS."
             )
         told = explained(row)
-        self.stdout.write(json.dumps(told, indent=2) if options["json"] else _text(told))
+        self.stdout.write(json.dumps(told, indent=2) if options["json"] else as_text(told))
         if told["replay"]["verdict"] != Selection.Replay.EQUAL.value:
             raise CommandError(told["replay"]["detail"], returncode=1)
-
-
-def _text(told: dict[str, Any]) -> str:
-    lines = [
-        f"{told['profile']['slug']}  ({told['reason']}, decided by {told['decided_by']})",
-        f"  {told['explanation']}",
-        f"  {told['tenant']} x {told['persona']}, task {told['task']}, conversation {told['conversation_id']}",
-        f"  decided at {told['decided_at']}, metrics {told['freshness']} as of {told['as_of']}",
-        f"  bundle {told['bundle_version']}, propensity {told['propensity']:g}",
-        f"  if it fails: {', '.join(told['fallback']) or 'nothing else'}",
-        "",
-    ]
-    for card in told["candidates"]:
-        rank = card["rank"] or "-"
-        score = "" if card["score"] is None else f"{card['score']:.3f}"
-        lost = card["contrast"]["sentence"] if card["contrast"] else "; ".join(card["why_not"])
-        lines.append(f"  {rank:>3} {card['profile']:<26} {score:>6}  {lost}")
-    lines += ["", told["replay"]["detail"]]
-    return "\n".join(lines)

@@ -6,6 +6,8 @@ from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 
+from commandcenter.audited import AUDITED, Audited
+
 
 class CommandCenterSite(admin.AdminSite):
     """Django's admin, named for what it is, and always showing the deployment mode."""
@@ -14,6 +16,15 @@ class CommandCenterSite(admin.AdminSite):
     site_title = "Command Center"
     index_title = "Command Center"
     site_url = "/api/docs/"
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """What decides, or grants, is audited whoever wrote its page."""
+        listed = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
+        for model in listed:
+            page = admin_class or admin.ModelAdmin
+            if model in AUDITED:
+                page = type(f"Audited{page.__name__}", (Audited, page), {"__module__": page.__module__})
+            super().register(model, page, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "deployment_mode": settings.MODE.value}

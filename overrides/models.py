@@ -159,6 +159,8 @@ class AuditEntry(models.Model):
 
     class Verb(models.TextChoices):
         CREATE = "create"
+        UPDATE = "update"
+        DELETE = "delete"
         REPLACE = "replace"
         REVOKE = "revoke"
         UNDO = "undo"

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 #: What reads or writes the Django database. ClickHouse itself was tried on both engines already.
 TESTS = (
     "tests/catalog",
+    "tests/commandcenter",
     "tests/overrides",
     "tests/routing",
     "tests/telemetry/test_ingest_api.py",

@@ -1,9 +1,12 @@
 """The audit log proves itself: the database refuses changes, and verifying finds those made behind its back."""
 
+import csv
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -103,3 +106,44 @@ def test_a_cut_tail_is_found_by_the_head() -> None:
     verdict = verify()
     assert (verdict.broken_at, verdict.entries) == (4, 3)
     assert "ends before its head, entry 5" in verdict.why
+
+
+def test_the_log_is_exported_as_lines_of_json(tmp_path: Path) -> None:
+    target = tmp_path / "audit.ndjson"
+    out = StringIO()
+    call_command("audit", "export", "--output", str(target), stdout=out)
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[4]["previous_hash"] == rows[3]["hash"]
+    assert "5 entries written" in out.getvalue()
+    with pytest.raises(CommandError, match="File exists"):
+        call_command("audit", "export", "--output", str(target))
+
+
+def test_a_spreadsheet_runs_nothing_of_it(tmp_path: Path) -> None:
+    for start in "=+-@":
+        wish = Wish("prefer", "gpt-5.4", f"{start}cmd|' /C calc'!A0", tenant="aurora")
+        services.create_override(wish, ME, timezone.now())
+    target = tmp_path / "audit.csv"
+    call_command("audit", "export", "--format", "csv", "--output", str(target), stdout=StringIO())
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["reason"][0] not in "=+-@" for row in rows)
+    assert rows[-1]["reason"].startswith("'@cmd")
+    assert json.loads(rows[0]["after"])["profile"] == "gpt-5.4"
+
+
+def test_an_export_is_of_a_tenant_and_since_a_time(tmp_path: Path) -> None:
+    factories.tenant("borealis")
+    services.create_override(Wish("prefer", "gpt-5.4", "for borealis", tenant="borealis"), ME, timezone.now())
+    services.create_override(Wish("prefer", "gpt-5.4", "for everybody"), ME, timezone.now())
+
+    def export(*options: str) -> list[int]:
+        target = tmp_path / f"{len(list(tmp_path.iterdir()))}.ndjson"
+        call_command("audit", "export", "--output", str(target), *options, stdout=StringIO())
+        return [json.loads(line)["seq"] for line in target.read_text().splitlines()]
+
+    assert export("--tenant", "borealis") == [6, 7]
+    assert export("--since", "2100-01-01T00:00:00Z") == []
+    with pytest.raises(CommandError, match="--since"):
+        export("--since", "yesterday")

@@ -113,8 +113,7 @@ def _tenant_of(row: models.Model) -> str | None:
 def actor_of(request: HttpRequest) -> Actor:
     user: Any = request.user
     role = "admin" if user.is_superuser else "operator"
-    address = request.META.get("REMOTE_ADDR", "")[:45]
-    return Actor(f"user:{user.get_username()}", role, address, request.headers.get("X-Request-ID", "")[:100])
+    return Actor.asking(f"user:{user.get_username()}", role, request)
 
 
 class Audited(admin.ModelAdmin[Any]):

@@ -16,7 +16,7 @@ from catalog.problems import Problem
 from catalog.serializers import StrictSerializer, TextField
 from overrides import idempotency, selectors, services
 from overrides.audit import Actor
-from overrides.models import AuditEntry, KillSwitch, Override
+from overrides.models import AuditEntry, Override
 from overrides.services import Conflict, NotStanding, Wish, describe
 
 _IF_MATCH = OpenApiParameter(
@@ -79,12 +79,7 @@ def actor_of(request: Request) -> Actor:
     who = caller(request)
     user: Any = request.user
     role = "service" if isinstance(user, Caller) else "admin" if user.is_superuser else "operator"
-    return Actor(
-        who.name,
-        role,
-        request.META.get("REMOTE_ADDR", "")[:45],
-        request.headers.get("X-Request-ID", "")[:100],
-    )
+    return Actor.asking(who.name, role, request)
 
 
 def _may_change(request: Request, tenant: str | None) -> None:
@@ -303,9 +298,8 @@ class KillSwitchView(SettingsView):
 
 
 def _kill_switch(who: Caller) -> dict[str, Any]:
-    on = KillSwitch.objects.filter(on=True).values_list("tenant__slug", flat=True)
-    slugs = {slug for slug in on if slug is not None and who.may_see(slug)}
-    return {"everybody": None in set(on), "tenants": sorted(slugs)}
+    everybody, tenants = selectors.killed()
+    return {"everybody": everybody, "tenants": sorted(filter(who.may_see, tenants))}
 
 
 class AuditQuery(serializers.Serializer[Any]):

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from django.http import HttpRequest
+from rest_framework.request import Request
 
 from overrides.models import AuditEntry, AuditHead
 
@@ -21,6 +23,16 @@ class Actor:
     role: str
     source_ip: str = ""
     request_id: str = ""
+
+    @classmethod
+    def asking(cls, name: str, role: str, request: HttpRequest | Request) -> "Actor":
+        """Somebody who asks over HTTP, with the address and request id that the request tells."""
+        return cls(
+            name,
+            role,
+            request.META.get("REMOTE_ADDR", "")[:45],
+            request.headers.get("X-Request-ID", "")[:100],
+        )
 
 
 #: What happens by itself, such as an override's end.
@@ -65,8 +77,10 @@ def append(
     return entry
 
 
-_HASHED = (
+#: What an entry tells, in the order of exports; the hash is over all of it but itself.
+MEMBERS = (
     "seq",
+    "at",
     "actor",
     "role",
     "source_ip",
@@ -79,7 +93,9 @@ _HASHED = (
     "after",
     "reason",
     "previous_hash",
+    "hash",
 )
+_HASHED = tuple(name for name in MEMBERS if name not in ("at", "hash"))
 
 
 def hash_of(entry: AuditEntry) -> str:

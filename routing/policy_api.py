@@ -17,6 +17,8 @@ from catalog.problems import Problem
 from routing import reports
 from routing.bundle import current_bundle
 from routing.serving import policy_server
+from telemetry.api import IngestResultSerializer
+from telemetry.ingest import describe
 
 
 class PolicyView(APIView):
@@ -49,12 +51,6 @@ class PolicyView(APIView):
         return response
 
 
-class RefusalSerializer(serializers.Serializer[Any]):
-    index = serializers.IntegerField(help_text="Position in the batch, from 0.")
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
 class BatchSerializer(serializers.Serializer[Any]):
     decisions = serializers.ListField(
         child=serializers.JSONField(allow_null=True),
@@ -64,18 +60,13 @@ class BatchSerializer(serializers.Serializer[Any]):
     )
 
 
-class BatchResultSerializer(serializers.Serializer[Any]):
-    accepted = serializers.IntegerField()
-    rejected = RefusalSerializer(many=True)
-
-
 class BatchView(APIView):
     """Report decisions that were made by the policy bundle. Each is judged alone; 422: none was accepted."""
 
     verb = "select"
 
     @extend_schema(
-        operation_id="report_selections", request=BatchSerializer, responses={202: BatchResultSerializer}
+        operation_id="report_selections", request=BatchSerializer, responses={202: IngestResultSerializer}
     )
     def post(self, request: Request) -> Response:
         batch = BatchSerializer(data=request.data)
@@ -84,7 +75,7 @@ class BatchView(APIView):
         accepted, refused = reports.accept(
             batch.validated_data["decisions"], who.name, who.tenants, timezone.now()
         )
-        rejected = [refusal.to_dict() for refusal in refused]
+        rejected = describe(refused)
         if not accepted:
             raise Problem(
                 422, "all_rejected", "No decision of the batch was accepted.", accepted=0, rejected=rejected

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -22,7 +21,7 @@ from routing.decision import decision_id
 from routing.engine import Reason, SelectionRequest, canonical_json
 from routing.models import Selection
 from routing.records import record, row_of
-from telemetry.events import FUTURE_TOLERANCE, LATEST, Line, Slug
+from telemetry.events import FUTURE_TOLERANCE, LATEST, Line, Rejected, Rejection, Slug
 from telemetry.freshness_state import Freshness
 
 MAX_DECISIONS = 1_000
@@ -90,43 +89,25 @@ class ReportedDecision(_Strict):
     overrides: ReportedOverrides
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why one decision of a batch was not taken."""
-
-    index: int
-    code: str
-    detail: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"index": self.index, "code": self.code, "detail": self.detail}
-
-
-class _Refused(Exception):
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
-
-
 def accept(
     items: Sequence[Any], caller: str, tenants: frozenset[str] | None, now: datetime
-) -> tuple[int, list[Refusal]]:
+) -> tuple[int, list[Rejection]]:
     """Commit the good decisions; returns how many, and why the others were refused. One that is known
     already is accepted again and changes nothing. Whether each can be replayed is found when its event is
     made (``Selection.replay``)."""
     names = directory()
     rows: list[Selection] = []
-    refused: list[Refusal] = []
+    refused: list[Rejection] = []
     known = _known(items)
     for index, item in enumerate(items):
         try:
             _check(item, names, tenants, now)
             row = row_of(item, caller, Selection.Source.LOCAL, now)
             if known.setdefault(str(row.decision_id), row.core) != row.core:
-                raise _Refused("conflict", "decision_id: this decision is known with other content.")
+                raise Rejected("conflict", "decision_id: this decision is known with other content.")
             rows.append(row)
-        except _Refused as why:
-            refused.append(Refusal(index, why.code, str(why)))
+        except Rejected as why:
+            refused.append(Rejection(index, why.code, str(why)))
     if rows:
         record(rows)
     return len(rows), refused
@@ -146,7 +127,7 @@ def _known(items: Sequence[Any]) -> dict[str, str]:
 
 def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: datetime) -> None:
     if not isinstance(item, dict):
-        raise _Refused("not_an_object", "A decision is a JSON object.")
+        raise Rejected("not_an_object", "A decision is a JSON object.")
     try:
         told = ReportedDecision.model_validate(item)
     except ValidationError as error:
@@ -156,20 +137,20 @@ def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: dat
             for p in problems[:5]
         ]
         detail = "; ".join(sentences).encode("utf-8", "replace").decode()[:1000]
-        raise _Refused("invalid_field", detail) from None
+        raise Rejected("invalid_field", detail) from None
     if len(canonical_json(item)) > _MAX_BYTES:
-        raise _Refused("too_large", f"A decision is at most {_MAX_BYTES:,} bytes.")
+        raise Rejected("too_large", f"A decision is at most {_MAX_BYTES:,} bytes.")
     if told.tenant not in names.tenants or (tenants is not None and told.tenant not in tenants):
-        raise _Refused(
+        raise Rejected(
             "unknown_tenant", f"tenant: there is no '{told.tenant}' that this caller may report for."
         )
     if told.persona not in names.personas:
-        raise _Refused("unknown_persona", f"persona: there is no '{told.persona}'.")
+        raise Rejected("unknown_persona", f"persona: there is no '{told.persona}'.")
     if told.profile.slug not in names.profiles:
-        raise _Refused("unknown_profile", f"profile: there is no '{told.profile.slug}'.")
+        raise Rejected("unknown_profile", f"profile: there is no '{told.profile.slug}'.")
     if told.decided_at > now + FUTURE_TOLERANCE:
-        raise _Refused("in_future", f"decided_at: {told.decided_at.isoformat()} is in the future.")
+        raise Rejected("in_future", f"decided_at: {told.decided_at.isoformat()} is in the future.")
     if told.decided_at < now - LATEST:
-        raise _Refused("too_late", f"decided_at: {told.decided_at.isoformat()} is over 48 hours ago.")
+        raise Rejected("too_late", f"decided_at: {told.decided_at.isoformat()} is over 48 hours ago.")
     if decision_id(told.bundle_version, SelectionRequest.from_dict(item)) != item["decision_id"]:
-        raise _Refused("invalid_field", "decision_id: it does not follow from the decision's content.")
+        raise Rejected("invalid_field", "decision_id: it does not follow from the decision's content.")

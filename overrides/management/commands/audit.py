@@ -12,27 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_aware
 
-from overrides.audit import verify
+from overrides.audit import MEMBERS, verify
 from overrides.models import AuditEntry
 from overrides.selectors import audit_entries
-
-_COLUMNS = (
-    "seq",
-    "at",
-    "actor",
-    "role",
-    "source_ip",
-    "request_id",
-    "verb",
-    "object_type",
-    "object_id",
-    "tenant",
-    "before",
-    "after",
-    "reason",
-    "previous_hash",
-    "hash",
-)
 
 
 class Command(BaseCommand):
@@ -89,7 +71,7 @@ def _moment(text: str) -> datetime:
 
 
 def _row(entry: AuditEntry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _COLUMNS}
+    return {name: getattr(entry, name) for name in MEMBERS}
 
 
 def _ndjson(entries: Iterator[AuditEntry], file: IO[str]) -> int:
@@ -102,13 +84,13 @@ def _ndjson(entries: Iterator[AuditEntry], file: IO[str]) -> int:
 
 def _csv(entries: Iterator[AuditEntry], file: IO[str]) -> int:
     writer = csv.writer(file)
-    writer.writerow(_COLUMNS)
+    writer.writerow(MEMBERS)
     count = 0
     for entry in entries:
         row = _row(entry)
         row |= {name: orjson.dumps(row[name]).decode() for name in ("before", "after")}
         row["at"] = entry.at.isoformat()
-        writer.writerow([_inert(row[name]) for name in _COLUMNS])
+        writer.writerow([_inert(row[name]) for name in MEMBERS])
         count += 1
     return count
 

@@ -1,16 +1,19 @@
 """The policy bundle: everything a decision depends on, as plain immutable data with one version. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from routing.scoring import Scorecard, ScoringRules
 from routing.standing import Standing
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def canonical_json(value: object) -> bytes:
@@ -132,6 +135,10 @@ def _flat(nested: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Any]
     return {(tenant, persona): value for tenant, of in nested.items() for persona, value in of.items()}
 
 
+def _chosen(values: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    return {key: values[key] for key in keys if key in values}
+
+
 @dataclass(frozen=True, slots=True)
 class BundleSnapshot:
     """All scores of one scoring run; a scope that is absent uses its persona's over all tenants."""
@@ -222,20 +229,22 @@ class Bundle:
         if tenants is None:
             return self
         snapshot = self.snapshot
+        # Looked up rather than searched for: a key of one tenant among thousands costs one tenant's work.
+        scopes = [(tenant, persona) for tenant in tenants for persona in self.personas]
         return replace(
             self,
-            tenants={slug: tenant for slug, tenant in self.tenants.items() if slug in tenants},
-            scope_defaults={key: value for key, value in self.scope_defaults.items() if key[0] in tenants},
-            flag=replace(
-                self.flag, tenants={slug: p for slug, p in self.flag.tenants.items() if slug in tenants}
-            ),
-            snapshot=snapshot
-            and replace(
-                snapshot,
-                scopes={key: value for key, value in snapshot.scopes.items() if key[0] in tenants},
-            ),
+            tenants={slug: self.tenants[slug] for slug in tenants if slug in self.tenants},
+            scope_defaults=_chosen(self.scope_defaults, scopes),
+            flag=replace(self.flag, tenants=_chosen(self.flag.tenants, tenants)),
+            snapshot=snapshot and replace(snapshot, scopes=_chosen(snapshot.scopes, scopes)),
             standing=self.standing.for_tenants(tenants),
         )
+
+    def keep_views_of(self, last: "Bundle") -> None:
+        """Go on with what was worked out of the scores, when nothing that it follows from changed."""
+        same = self.profiles == last.profiles and self.enabled_tiers == last.enabled_tiers
+        if same and self.snapshot is last.snapshot:
+            self.__dict__["views"] = last.views
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``from_dict`` gives back an equal bundle."""

@@ -1,10 +1,11 @@
 """What people decided, as decisions see it: standing overrides by precedence, and the kill switch. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 
@@ -67,31 +68,68 @@ class StandingOverride:
         )
 
 
+#: By tenant, then by persona; None: overrides of all of them.
+_Index = Mapping[str | None, Mapping[str | None, tuple[StandingOverride, ...]]]
+_by_id = attrgetter("id")
+
+
+def _indexed(last: _Index, gone: Collection[StandingOverride], fresh: Collection[StandingOverride]) -> _Index:
+    ended = {override.id for override in gone}
+    changed: dict[str | None, list[StandingOverride]] = {override.tenant: [] for override in gone}
+    for override in fresh:
+        changed.setdefault(override.tenant, []).append(override)
+    index = dict(last)
+    for tenant, added in changed.items():
+        kept = [o for of in index.pop(tenant, {}).values() for o in of if o.id not in ended]
+        if mine := sorted([*kept, *added], key=_by_id):
+            index[tenant] = _by_persona(mine)
+    return index
+
+
+def _by_persona(overrides: Iterable[StandingOverride]) -> Mapping[str | None, tuple[StandingOverride, ...]]:
+    found: dict[str | None, list[StandingOverride]] = {}
+    for override in overrides:
+        found.setdefault(override.persona, []).append(override)
+    return {persona: tuple(of) for persona, of in found.items()}
+
+
 @dataclass(frozen=True)
 class Standing:
-    """All of it. ``killed`` are tenants whose automatic selection is stopped; ``killed_all``: everybody's."""
+    """All of it, overrides by id. ``killed`` are tenants whose automatic selection is stopped; ``killed_all``:
+    everybody's."""
 
     overrides: tuple[StandingOverride, ...] = ()
     killed: frozenset[str] = frozenset()
     killed_all: bool = False
 
     @cached_property
-    def _by_scope(self) -> Mapping[tuple[str | None, str | None], tuple[StandingOverride, ...]]:
-        # A decision looks at four keys, whatever the number of overrides.
-        found: dict[tuple[str | None, str | None], list[StandingOverride]] = {}
-        for override in self.overrides:
-            found.setdefault((override.tenant, override.persona), []).append(override)
-        return {scope: tuple(items) for scope, items in found.items()}
+    def _by_tenant(self) -> _Index:
+        return _indexed({}, (), self.overrides)
+
+    def followed_by(
+        self,
+        overrides: tuple[StandingOverride, ...],
+        gone: Collection[StandingOverride],
+        fresh: Collection[StandingOverride],
+        killed: frozenset[str],
+        killed_all: bool,
+    ) -> "Standing":
+        """What stands after a change: all ``overrides`` by id, of which ``fresh`` were not here, or not like this;
+        ``gone`` were. Only tenants that one of these concerns are indexed again."""
+        after = Standing(overrides, killed, killed_all)
+        after.__dict__["_by_tenant"] = _indexed(self._by_tenant, gone, fresh)
+        return after
 
     def of(self, tenant: str, persona: str, task: str, at: datetime) -> tuple[StandingOverride, ...]:
         """Those that stand for a request, the one with the greatest precedence first."""
         if not self.overrides:
             return ()
-        scopes = ((tenant, persona), (tenant, None), (None, persona), (None, None))
+        # A request looks at four keys, whatever the number of overrides.
         matching = [
             override
-            for scope in scopes
-            for override in self._by_scope.get(scope, ())
+            for whose in (self._by_tenant.get(tenant, {}), self._by_tenant.get(None, {}))
+            for key in (persona, None)
+            for override in whose.get(key, ())
             if override.stands(task, at)
         ]
         return tuple(sorted(matching, key=lambda override: override.precedence, reverse=True))
@@ -102,11 +140,14 @@ class Standing:
     def for_tenants(self, tenants: Iterable[str]) -> "Standing":
         """What concerns these tenants."""
         wanted = frozenset(tenants)
-        return Standing(
-            tuple(o for o in self.overrides if o.tenant is None or o.tenant in wanted),
-            self.killed & wanted,
-            self.killed_all,
-        )
+        mine = [
+            override
+            for whose in (*wanted, None)
+            for of in self._by_tenant.get(whose, {}).values()
+            for override in of
+        ]
+        mine.sort(key=_by_id)
+        return Standing(tuple(mine), self.killed & wanted, self.killed_all)
 
     def to_dict(self) -> dict[str, Any]:
         return {

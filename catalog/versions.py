@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from django.db import models, transaction
 from django.db.models import F
+from django.dispatch import Signal
 
 
 class PolicyVersion(models.Model):
@@ -28,10 +29,19 @@ def current_version() -> int:
     return PolicyVersion.objects.filter(id=1).values_list("number", flat=True).first() or 0
 
 
+#: Sent after a change was committed by this process; others look at the number.
+policy_changed = Signal()
+
+
 def bump_version() -> None:
     """Say that policy changed; takes part in the caller's transaction."""
     if not PolicyVersion.objects.filter(id=1).update(number=F("number") + 1):
         PolicyVersion.objects.get_or_create(id=1, defaults={"number": 1})
+    transaction.on_commit(_tell, robust=True)
+
+
+def _tell() -> None:
+    policy_changed.send(sender=PolicyVersion)
 
 
 M = TypeVar("M", bound=models.Model, covariant=True)

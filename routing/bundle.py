@@ -1,10 +1,12 @@
 """The policy bundle of this process: built from the database when the policy changed, else kept.
 
-A request looks at two numbers at most every BUNDLE_REFRESH_SECONDS; a decision itself reads nothing.
-While the database is away the last bundle stands.
+A request looks at two numbers at most every BUNDLE_REFRESH_SECONDS; a decision itself reads nothing. When
+they differ, a thread builds the next bundle while the last one serves. While the database is away the last
+bundle stands.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,167 +14,202 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
 from catalog.outage import outage
-from catalog.versions import current_version
-from overrides import selectors
-from overrides.flags import read_flag
+from catalog.versions import current_version, policy_changed
 from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
-from routing.engine import (
-    Bundle,
-    BundlePersona,
-    BundleProfile,
-    BundleSnapshot,
-    BundleTenant,
-    FlagState,
-    Standing,
-    StandingOverride,
-)
+from routing.engine import Bundle, BundleSnapshot
 from routing.models import ScoreSnapshot
+from routing.parts import Part, divide
+from routing.reading import read_policy
 from routing.snapshots import newest_id
-from routing.standing import Kind
 
 log = logging.getLogger(__name__)
+
+#: A bundle that was the newest this long ago is too old to serve by: a change is in effect within 5 s.
+LATE_SECONDS = 4.0
+#: How long requests wait for the next bundle then. After it the last one serves, late or not.
+PATIENCE_SECONDS = 2.0
+
+Work = Callable[[], None]
+
+
+def at_once(work: Work) -> None:
+    """Run it here; who asks waits."""
+    work()
+
+
+def apart(work: Work) -> None:
+    """Run it in a thread of its own, which leaves no database connection behind."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    threading.Thread(target=run, name="policy-bundle", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What a bundle was built from."""
+    """What a bundle is built from."""
 
     policy: int
     snapshot: int | None
 
 
-class BundleKeeper:
-    """Keeps one bundle; ``current`` is safe to call from many threads, one of which rebuilds."""
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A bundle, what it was really built from, and its overrides as they are archived."""
 
-    def __init__(self, refresh_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    bundle: Bundle
+    version: _Version
+    parts: tuple[Part, ...]
+
+
+class BundleKeeper:
+    """Keeps one bundle. ``current`` is safe to call from many threads. ``run`` runs a rebuild."""
+
+    def __init__(
+        self,
+        refresh_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        run: Callable[[Work], None] = at_once,
+    ) -> None:
         self._refresh_seconds = refresh_seconds
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._bundle: Bundle | None = None
-        self._version: _Version | None = None
-        self._checked_at = float("-inf")
+        self._run = run
+        self._looking = threading.Lock()
+        self._building = threading.Lock()
+        self._idle = threading.Event()
+        self._built: _Built | None = None
+        self._failed = False
+        self._checked_at = self._newest_at = self._began_at = float("-inf")
 
     def current(self) -> Bundle:
-        """The bundle, at most ``refresh_seconds`` behind the database. Raises DatabaseError only when
-        there has never been one."""
-        bundle = self._bundle
-        if bundle is not None and self._monotonic() - self._checked_at < self._refresh_seconds:
-            return bundle
-        # Of many threads one looks; the others go on with what there is, unless there is nothing yet.
-        if not self._lock.acquire(blocking=bundle is None):
-            assert bundle is not None  # noqa: S101  # for the type checker: non-blocking only with a bundle
-            return bundle
-        try:
-            return self._refresh()
-        finally:
-            self._lock.release()
+        """The bundle, at most 5 s behind the database. Raises DatabaseError only when there has never been one;
+        that one is built by whoever asks first, while the others wait."""
+        if self._built is None:
+            self._build_first()
+        # Of many threads one looks; the others go on with what there is.
+        elif self._is_due() and self._looking.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._looking.release()
+        self._wait_when_late()
+        assert self._built is not None  # noqa: S101  # for the type checker: built, or an error was raised
+        return self._built.bundle
 
-    def _refresh(self) -> Bundle:
-        if self._bundle is not None and self._monotonic() - self._checked_at < self._refresh_seconds:
-            return self._bundle
+    def policy_changed(self) -> None:
+        """This process changed the policy: build at once, unless that has just been done; then the next look does."""
+        if self._built is not None and self._monotonic() - self._began_at >= self._refresh_seconds:
+            self._start()
+
+    def _is_due(self) -> bool:
+        return self._monotonic() - self._checked_at >= self._refresh_seconds
+
+    def _build_first(self) -> None:
+        with self._looking:
+            if self._built is None:
+                began = self._monotonic()
+                with outage.watch():
+                    self._built = build(None)
+                self._checked_at = self._newest_at = began
+
+    def _look(self) -> None:
+        if self._building.locked():
+            return
+        began = self._monotonic()
         try:
             with outage.watch():
                 version = _Version(current_version(), newest_id())
-                if self._bundle is None or version != self._version:
-                    self._bundle, self._version = build(version, self._bundle)
         except DatabaseError as error:
-            if self._bundle is None:
-                raise
-            log.error("the policy bundle could not be refreshed; the last one stands: %s", error)
+            log.error("whether the policy changed could not be read; the last bundle stands: %s", error)
+        else:
+            if self._built is not None and version == self._built.version:
+                self._newest_at = began
+            else:
+                self._start()
         self._checked_at = self._monotonic()
-        return self._bundle
+
+    def _start(self) -> None:
+        if not self._building.acquire(blocking=False):
+            return
+        self._idle.clear()
+        self._began_at = self._monotonic()
+        try:
+            self._run(self._rebuild)
+        except RuntimeError as error:  # no thread can be started
+            log.error("the policy bundle could not be rebuilt; the last one stands: %s", error)
+            self._end()
+
+    def _rebuild(self) -> None:
+        failed = True
+        try:
+            with outage.watch():
+                self._built = build(self._built)
+            self._newest_at, failed = self._began_at, False
+        except DatabaseError as error:
+            log.error("the policy bundle could not be rebuilt; the last one stands: %s", error)
+        except Exception:  # whatever it is, requests go on, and the next look tries again
+            log.exception("the policy bundle could not be rebuilt; the last one stands")
+        finally:
+            self._failed = failed
+            self._end()
+
+    def _end(self) -> None:
+        self._building.release()
+        self._idle.set()
+
+    def _wait_when_late(self) -> None:
+        """After a quiet time the last bundle may be of any age: then the rebuild is waited for, but not for long, and
+        not for one that failed a moment ago."""
+        late = self._began_at - self._newest_at >= LATE_SECONDS
+        if not late or self._failed or not self._building.locked():
+            return
+        patience = self._began_at + PATIENCE_SECONDS - self._monotonic()
+        if patience > 0:
+            self._idle.wait(patience)
 
 
-def build(version: _Version, last: Bundle | None) -> tuple[Bundle, _Version]:
-    """Read catalogue, flag and snapshot, and archive the policy. A damaged snapshot is left out in favour of
-    the last good one. Returns the bundle with what it was really built from."""
-    policy = _read_policy()
+def build(last: _Built | None) -> _Built:
+    """Read catalogue, flag, overrides and snapshot, and archive the policy; what is as in ``last`` is used again. A
+    damaged snapshot is left out in favour of the last good one."""
+    version = _Version(current_version(), newest_id())
+    if last is not None and version.policy == last.version.policy:
+        policy, parts = last.bundle, last.parts
+        name = policy.version.rpartition(".")[0]
+    else:
+        policy, version = _read_steadily(last, version)
+        parts = divide(policy.standing.overrides, last.parts if last else ())
+        name = keep_policy(version.policy, policy, timezone.now(), parts)
+    snapshot = _snapshot(version.snapshot, last)
+    bundle = replace(policy, version=f"{name}.{snapshot.id if snapshot else 0}", snapshot=snapshot)
+    if last is not None:
+        bundle.keep_views_of(last.bundle)
+    return _Built(bundle, version, parts)
+
+
+def _read_steadily(last: _Built | None, version: _Version) -> tuple[Bundle, _Version]:
+    known = last.bundle if last else None
+    policy = read_policy(known, timezone.now())
     # A change in the midst of reading shows as another version afterwards: then it is read again.
     for _ in range(5):
         if (now := current_version()) == version.policy:
             break
         version = _Version(now, version.snapshot)
-        policy = _read_policy()
-    snapshot = _snapshot(version.snapshot, last)
-    name = keep_policy(version.policy, _without_snapshot(policy), timezone.now())
-    full = f"{name}.{snapshot.id if snapshot else 0}"
-    return replace(policy, version=full, snapshot=snapshot), version
+        policy = read_policy(policy, timezone.now())
+    return policy, version
 
 
-def _without_snapshot(policy: Bundle) -> dict[str, Any]:
-    told = policy.to_dict()
-    del told["snapshot"], told["version"]
-    return told
-
-
-def _read_policy() -> Bundle:
-    flag = read_flag()
-    personas = Persona.objects.select_related("default_profile")
-    defaults = ScopeDefault.objects.values_list("tenant__slug", "persona__slug", "profile__slug")
-    return Bundle(
-        version="",
-        tenants={t.slug: BundleTenant(t.slug, t.enabled) for t in Tenant.objects.all()},
-        personas={p.slug: _persona(p) for p in personas},
-        scope_defaults={(tenant, persona): profile for tenant, persona, profile in defaults},
-        profiles={p.slug: _profile(p) for p in ModelProfile.objects.all()},
-        enabled_tiers=settings.ENABLED_TIERS,
-        flag=FlagState(everyone=flag.everyone, percent=flag.percent, tenants=flag.tenants, salt=flag.salt),
-        snapshot=None,
-        standing=_standing(),
-    )
-
-
-def _standing() -> Standing:
-    killed_all, killed = selectors.killed()
-    # What expires later is left to the clock of each decision.
-    rows = selectors.standing(timezone.now()).order_by("id")
-    return Standing(
-        overrides=tuple(
-            StandingOverride(
-                id=row.pk,
-                kind=Kind(row.kind),
-                profile=row.profile.slug,
-                tenant=row.tenant.slug if row.tenant else None,
-                persona=row.persona.slug if row.persona else None,
-                task=row.task,
-                expires_at=row.expires_at,
-            )
-            for row in rows
-        ),
-        killed=killed,
-        killed_all=killed_all,
-    )
-
-
-def _persona(persona: Persona) -> BundlePersona:
-    return BundlePersona(
-        slug=persona.slug,
-        enabled=persona.enabled,
-        default_profile=persona.default_profile.slug,
-        exploration_share=float(persona.exploration_share),
-        holdout_share=float(persona.holdout_share),
-        switch_margin=float(persona.switch_margin),
-    )
-
-
-def _profile(profile: ModelProfile) -> BundleProfile:
-    return BundleProfile(
-        slug=profile.slug,
-        provider=profile.provider,
-        model=profile.model,
-        base_url=profile.base_url,
-        tier=profile.tier,
-        enabled=profile.enabled,
-        context_window=profile.context_window,
-    )
-
-
-def _snapshot(pk: int | None, last: Bundle | None) -> BundleSnapshot | None:
+def _snapshot(pk: int | None, last: _Built | None) -> BundleSnapshot | None:
+    known = last.bundle.snapshot if last else None
+    if known is not None and known.id == str(pk):
+        return known
     stored = ScoreSnapshot.objects.filter(pk=pk).first() if pk is not None else None
     if stored is None:
         return None
@@ -180,11 +217,13 @@ def _snapshot(pk: int | None, last: Bundle | None) -> BundleSnapshot | None:
         return read_snapshot(stored)
     except DamagedArchiveError as error:
         log.error("%s The last good one stands.", error)  # the sentence says it all
-        return last.snapshot if last else None
+        return known
 
 
 _keeper: BundleKeeper | None = None
 _keeper_lock = threading.Lock()
+#: How this process rebuilds; tests, whose transactions no other thread sees, do it at once.
+run: Callable[[Work], None] = apart
 
 
 def current_bundle() -> Bundle:
@@ -192,7 +231,7 @@ def current_bundle() -> Bundle:
     global _keeper
     with _keeper_lock:
         if _keeper is None:
-            _keeper = BundleKeeper(settings.BUNDLE_REFRESH_SECONDS)
+            _keeper = BundleKeeper(settings.BUNDLE_REFRESH_SECONDS, run=run)
         keeper = _keeper
     return keeper.current()
 
@@ -202,3 +241,18 @@ def forget_bundle() -> None:
     global _keeper
     with _keeper_lock:
         _keeper = None
+
+
+def _policy_changed(**_: Any) -> None:
+    if (keeper := _keeper) is not None:
+        keeper.policy_changed()
+
+
+def _after_fork() -> None:
+    # A thread of the parent's that was at it is not here, and a lock that it held is never released.
+    global _keeper, _keeper_lock
+    _keeper, _keeper_lock = None, threading.Lock()
+
+
+policy_changed.connect(_policy_changed, dispatch_uid="routing.bundle")
+os.register_at_fork(after_in_child=_after_fork)

@@ -51,10 +51,12 @@ def _flush_despite_triggers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(settings: Settings, tmp_path: Path) -> None:
+def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases are rolled back between tests, so versions repeat, and what was kept would look current.
-    Files go to a folder of the test's own."""
+    Files go to a folder of the test's own. Bundles are rebuilt where they are asked for: no other thread sees
+    what a test has not committed."""
     settings.DATA_DIR = tmp_path
+    monkeypatch.setattr(bundle, "run", bundle.at_once)
     for cache in caches.all(initialized_only=True):
         cache.clear()
     directory.forget()

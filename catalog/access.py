@@ -5,7 +5,8 @@ that does not exist.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,26 +18,55 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from catalog.grants import reach
 from catalog.models import ServiceKey, Tenant
 from catalog.outage import AWAY, outage
 from catalog.problems import Problem
+from catalog.tenancy import Tenants
 
 KEYWORD = "Api-Key"
+
+#: What people may do over the API, and the Django permission that says so. They never select or ingest.
+PERMISSIONS = {
+    "read": "catalog.view_tenant",
+    "override": "overrides.change_override",
+    "no_expiry": "overrides.override_without_expiry",
+    "global_scope": "overrides.override_all_tenants",
+    "approve": "overrides.approve_changerequest",
+    "personas": "catalog.change_persona",
+    "flags": "overrides.change_flag",
+    "catalogue": "catalog.change_modelprofile",
+    "access": "auth.change_user",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller: ``tenants`` None means all of them."""
+    """An authenticated caller. ``tenants``: those it may see (None: all). ``narrower``: verbs that hold for fewer
+    tenants than that, and for which."""
 
     name: str
     verbs: frozenset[str]
-    tenants: frozenset[str] | None
+    tenants: Tenants
     expires: datetime | None = None
+    role: str = "service"
+    narrower: Mapping[str, frozenset[str]] = field(default_factory=dict)
     is_authenticated: bool = True
     is_active: bool = True
 
     def may_see(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants
+
+    def reach(self, verb: str) -> Tenants:
+        """The tenants that it holds a verb for; empty: it does not hold it."""
+        if verb not in self.verbs:
+            return frozenset()
+        return self.narrower.get(verb, self.tenants)
+
+    def may(self, verb: str, tenant: str | None) -> bool:
+        """Whether it may do this for a tenant (None: for all of them at once)."""
+        tenants = self.reach(verb)
+        return tenants is None or tenant in tenants
 
 
 class ServiceKeyAuthentication(BaseAuthentication):
@@ -98,15 +128,34 @@ def _look_up(key: str) -> Caller | None:
 
 
 def caller(request: Request) -> Caller:
-    """The caller of an authenticated request. Staff who may view tenants read as people, and override if they
-    may change overrides; they never select or ingest."""
-    if isinstance(request.user, Caller):
-        return request.user
+    """The caller of an authenticated request: a key, or staff with what their roles say."""
     user = request.user
-    if user.is_authenticated and user.is_staff and user.has_perm("catalog.view_tenant"):
-        verbs = {"read"} | ({"override"} if user.has_perm("overrides.change_override") else set())
-        return Caller(name=f"user:{user.get_username()}", verbs=frozenset(verbs), tenants=None)
-    return Caller(name="anonymous", verbs=frozenset(), tenants=frozenset())
+    if isinstance(user, Caller):
+        return user
+    if not user.is_authenticated or not user.is_staff:
+        return Caller(name="anonymous", verbs=frozenset(), tenants=frozenset(), role="")
+    return person(user)
+
+
+def person(user: Any) -> Caller:
+    """Somebody who signed in. Who may not read may do nothing."""
+    reaches = {verb: reach(user, permission) for verb, permission in PERMISSIONS.items()}
+    tenants = reaches["read"]
+    held = frozenset(verb for verb, where in reaches.items() if where is None or where)
+    return Caller(
+        name=f"user:{user.get_username()}",
+        verbs=held if "read" in held else frozenset(),
+        tenants=tenants,
+        role=role_of(user, held),
+        narrower={verb: where for verb, where in reaches.items() if where is not None and where != tenants},
+    )
+
+
+def role_of(user: Any, verbs: frozenset[str]) -> str:
+    """In one word, for the audit log: the greatest role that somebody acts in."""
+    if user.is_superuser or "personas" in verbs:
+        return "admin"
+    return "operator" if "override" in verbs else "viewer"
 
 
 class HasVerb(BasePermission):

@@ -10,7 +10,9 @@ from django.db.models import F, Q
 from django.db.models.lookups import GreaterThan, LessThan
 from rest_framework_api_key.models import AbstractAPIKey
 
+from catalog.grants import TenantGrant
 from catalog.slugs import MAX_LENGTH, validate_slug
+from catalog.tenancy import EVERYBODYS, Tenancy
 from catalog.versions import PolicyModel, PolicyVersion
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "ScopeDefault",
     "ServiceKey",
     "Tenant",
+    "TenantGrant",
 ]
 
 _SHARE = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(1))]
@@ -36,6 +39,14 @@ def _share_field(help_text: str, **kwargs: Any) -> models.DecimalField[Decimal, 
 def _within_unit(field: str) -> Q:
     # Null passes a check constraint in SQL, so optional fields need no exception here.
     return Q(**{f"{field}__gte": 0, f"{field}__lte": 1})
+
+
+def _four_eyes(whose: str) -> models.BooleanField[bool, bool]:
+    return models.BooleanField(
+        "four eyes",
+        default=False,
+        help_text=f"Changes {whose} (overrides, settings, flags) wait for a second person's approval.",
+    )
 
 
 class Slugged(PolicyModel):
@@ -63,9 +74,15 @@ class Slugged(PolicyModel):
 class Tenant(Slugged):
     """An organisation or product whose conversations are routed apart from others'."""
 
+    tenancy = Tenancy("slug")
+
+    four_eyes = _four_eyes("of this tenant")
+
 
 class ModelProfile(Slugged):
     """A model at a provider. A profile is what a decision gives."""
+
+    tenancy = EVERYBODYS
 
     class Tier(models.TextChoices):
         LLM = "llm", "LLM"
@@ -107,6 +124,8 @@ class ModelProfile(Slugged):
 
 class Persona(Slugged):
     """A kind of conversation with its SLA, scoring weights and default profile, shared by all tenants."""
+
+    tenancy = EVERYBODYS
 
     default_profile = models.ForeignKey(
         ModelProfile,
@@ -156,6 +175,7 @@ class Persona(Slugged):
         "A running conversation keeps its profile while it is less than this behind the best.",
         default=Decimal("0.05"),
     )
+    four_eyes = _four_eyes("of this persona")
 
     class Meta(Slugged.Meta):
         constraints = [
@@ -217,6 +237,8 @@ class Persona(Slugged):
 class ScopeDefault(PolicyModel):
     """A tenant's own default profile for a persona, in place of the persona's."""
 
+    tenancy = Tenancy("tenant__slug")
+
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="scope_defaults")
     persona = models.ForeignKey(Persona, on_delete=models.CASCADE, related_name="scope_defaults")
     profile = models.ForeignKey(ModelProfile, on_delete=models.PROTECT, related_name="scope_default_of")
@@ -243,6 +265,8 @@ def _refuse_disabled_default(instance: models.Model, field: str) -> None:
 
 class PriceRevision(PolicyModel):
     """What a profile costs from a time on, until its next revision. Past revisions price past events."""
+
+    tenancy = EVERYBODYS
 
     profile = models.ForeignKey(ModelProfile, on_delete=models.CASCADE, related_name="prices")
     valid_from = models.DateTimeField(help_text="UTC.")
@@ -284,8 +308,12 @@ class ServiceKey(AbstractAPIKey):
         INGEST = "ingest", "ingest: report completions"
         READ = "read", "read: metrics, rankings, freshness"
         OVERRIDE = "override", "override: change overrides and the kill switch"
+        NO_EXPIRY = "no_expiry", "no_expiry: make overrides that never expire"
+        GLOBAL_SCOPE = "global_scope", "global_scope: make changes for all tenants at once"
+        PERSONAS = "personas", "personas: change SLA and weights"
+        FLAGS = "flags", "flags: flip flags"
 
-    verbs = models.JSONField(default=list, help_text="What the key may do: select, ingest, read, override.")
+    verbs = models.JSONField(default=list, help_text="What the key may do.")
     all_tenants = models.BooleanField(default=False, help_text="For the operator's own services only.")
     tenants = models.ManyToManyField(Tenant, blank=True, related_name="service_keys")
 

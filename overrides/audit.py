@@ -17,12 +17,14 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: a person, a service key, or the system itself; and from where."""
+    """Who acts: a person, a service key, or the system itself; from where, and by whose leave."""
 
     name: str
     role: str
     source_ip: str = ""
     request_id: str = ""
+    #: The approved change request that this is done by, if any.
+    change_request: int | None = None
 
     @classmethod
     def asking(cls, name: str, role: str, request: HttpRequest | Request) -> "Actor":

@@ -3,6 +3,8 @@ rolled up, what was refused, and how fresh each scope is."""
 
 from django.db import models
 
+from catalog.tenancy import Tenancy
+
 
 class SpoolBatch(models.Model):
     """One accepted batch, committed before its 202, deleted once it is in ClickHouse."""
@@ -54,6 +56,8 @@ class RollupClock(models.Model):
 class ScopeActivity(models.Model):
     """The newest rolled-up event of a scope. Names, not keys: they are what events carry."""
 
+    tenancy = Tenancy("tenant")
+
     tenant = models.CharField(max_length=63)
     persona = models.CharField(max_length=63)
     last_event_at = models.DateTimeField()
@@ -99,6 +103,8 @@ class Lease(models.Model):
 
 class QuarantinedEvent(models.Model):
     """An event that was refused, with the reason. The newest QUARANTINE_KEEP are kept."""
+
+    tenancy = Tenancy("tenant")
 
     received_at = models.DateTimeField(db_index=True)
     source = models.CharField(max_length=80)

@@ -12,6 +12,7 @@ from waffle.models import AbstractUserFlag
 
 from catalog.models import ModelProfile, Persona, Tenant
 from catalog.slugs import MAX_LENGTH, validate_slug
+from catalog.tenancy import EVERYBODYS, Tenancy
 from catalog.versions import PolicyModel, PolicyQuerySet, VersionedModel
 
 _PERCENT = [MinValueValidator(Decimal(0)), MaxValueValidator(Decimal(100))]
@@ -29,6 +30,8 @@ class Flag(VersionedModel, AbstractUserFlag):
     ``percent`` and ``testing`` stay unused: the first flips per request, the second lets anyone flip the
     flag by query string.
     """
+
+    tenancy = EVERYBODYS
 
     rollout_percent = models.DecimalField(
         max_digits=5,
@@ -58,6 +61,8 @@ class Flag(VersionedModel, AbstractUserFlag):
 class FlagTenant(PolicyModel):
     """One tenant's own rollout percentage of a flag."""
 
+    tenancy = Tenancy("tenant__slug")
+
     flag = models.ForeignKey(Flag, on_delete=models.CASCADE, related_name="tenant_rollouts")
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="flag_rollouts")
     rollout_percent = models.DecimalField(
@@ -79,6 +84,8 @@ class FlagTenant(PolicyModel):
 class Override(PolicyModel):
     """An operator's deterministic choice for a scope. It stands until it expires or is revoked; rows are
     never deleted. Only ``overrides.services`` writes them."""
+
+    tenancy = Tenancy("tenant__slug", shared=Q(tenant=None))
 
     class Kind(models.TextChoices):
         LOCK = "lock", "lock: this profile, whatever its figures"
@@ -124,6 +131,10 @@ class Override(PolicyModel):
         indexes = [
             models.Index(fields=["tenant", "persona"], condition=Q(revoked_at=None), name="override_standing")
         ]
+        permissions = [
+            ("override_without_expiry", "May make overrides that never expire"),
+            ("override_all_tenants", "May make changes for all tenants at once"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.profile_id} #{self.pk}"
@@ -131,6 +142,8 @@ class Override(PolicyModel):
 
 class KillSwitch(PolicyModel):
     """Stops automatic selection for a tenant, or (``tenant`` empty) for everybody; deletes nothing."""
+
+    tenancy = Tenancy("tenant__slug", shared=Q(tenant=None))
 
     tenant = models.ForeignKey(
         Tenant, null=True, blank=True, on_delete=models.CASCADE, related_name="kill_switches"
@@ -153,9 +166,77 @@ class KillSwitch(PolicyModel):
         return f"kill switch of {self.tenant or 'everybody'}: {'on' if self.on else 'off'}"
 
 
+class ChangeRequest(models.Model):
+    """A change that waits for a second person, bound to what it does by ``diff_hash``: an approval holds for that
+    hash, so whatever edits the change voids it. ``overrides.approvals`` writes them."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        APPLIED = "applied"
+        REJECTED = "rejected"
+        WITHDRAWN = "withdrawn"
+
+    #: What flags are for all tenants names tenants.
+    tenancy = Tenancy("tenant", shared=Q(tenant=None) & ~Q(kind="flag"))
+
+    kind = models.CharField(
+        max_length=40, help_text="What is changed, and how: override.create, persona, ..."
+    )
+    target = models.CharField(
+        max_length=80, blank=True, help_text="The object's id or name; empty: a new one."
+    )
+    wanted = models.JSONField()
+    before = models.JSONField(null=True, help_text="The object when the change was proposed or edited.")
+    after = models.JSONField(null=True, help_text="What it would be.")
+    diff_hash = models.CharField(max_length=64)
+    tenant = models.CharField(max_length=63, null=True, db_index=True)  # noqa: DJ001  # NULL: of all tenants
+    reason = models.CharField(max_length=500)
+    authors = models.JSONField(help_text="Who proposed or edited it, and so may not approve it.")
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN, db_index=True)
+    version = models.PositiveIntegerField(default=1)
+    requested_by = models.CharField(max_length=160)
+    requested_at = models.DateTimeField()
+    closed_by = models.CharField(max_length=160, blank=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [("approve_changerequest", "May approve the changes of others")]
+
+    def __str__(self) -> str:
+        return f"change request {self.pk}: {self.kind} {self.target}".rstrip()
+
+
+class Approval(models.Model):
+    """Somebody's yes to a change as it was then. It counts while the change still has this hash."""
+
+    request = models.ForeignKey(ChangeRequest, on_delete=models.PROTECT, related_name="approvals")
+    by = models.CharField(max_length=160)
+    at = models.DateTimeField()
+    diff_hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["request", "by", "diff_hash"], name="approval_once_per_diff")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.by}: {self.diff_hash[:12]}"
+
+
 class AuditEntry(models.Model):
     """Who changed what, when and why. Append-only (database triggers refuse update and delete), and each
     entry's hash covers the one before: ``overrides.audit`` writes and verifies them."""
+
+    #: Of entries that concern all tenants, those about flags, keys, people and roles may name foreign tenants.
+    tenancy = Tenancy(
+        "tenant",
+        shared=Q(
+            tenant=None,
+            object_type__in=["override", "kill_switch", "persona", "modelprofile", "pricerevision"],
+        ),
+    )
 
     class Verb(models.TextChoices):
         CREATE = "create"
@@ -166,6 +247,12 @@ class AuditEntry(models.Model):
         UNDO = "undo"
         EXPIRE = "expire"
         SWITCH = "switch"
+        PROPOSE = "propose"
+        EDIT = "edit"
+        APPROVE = "approve"
+        REJECT = "reject"
+        WITHDRAW = "withdraw"
+        ROTATE = "rotate"
 
     seq = models.PositiveBigIntegerField(unique=True, help_text="From 1, without a gap.")
     at = models.DateTimeField(db_index=True)

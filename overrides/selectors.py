@@ -4,16 +4,13 @@ from datetime import datetime
 
 from django.db.models import Q, QuerySet
 
-from overrides.models import AuditEntry, KillSwitch, Override
+from catalog.tenancy import within
+from overrides.models import AuditEntry, ChangeRequest, KillSwitch, Override
 
 
 def visible(tenants: frozenset[str] | None) -> QuerySet[Override]:
-    """The one place that filters overrides by tenant. None: all; else the tenants' own and those of all
-    tenants, which concern them too."""
-    found = Override.objects.select_related("tenant", "persona", "profile")
-    if tenants is None:
-        return found
-    return found.filter(Q(tenant=None) | Q(tenant__slug__in=tenants))
+    """None: all; else the tenants' own and those of all tenants, which concern them too."""
+    return within(Override.objects.select_related("tenant", "persona", "profile"), tenants)
 
 
 def standing(now: datetime) -> QuerySet[Override]:
@@ -22,9 +19,13 @@ def standing(now: datetime) -> QuerySet[Override]:
 
 
 def audit_entries(tenants: frozenset[str] | None) -> QuerySet[AuditEntry]:
-    """Entries that concern these tenants (None: all): their own, and those of all tenants."""
-    found = AuditEntry.objects.all()
-    return found if tenants is None else found.filter(Q(tenant=None) | Q(tenant__in=tenants))
+    """Entries that concern these tenants (None: all): their own, and of those of all tenants what names no others."""
+    return within(AuditEntry.objects.all(), tenants)
+
+
+def change_requests(tenants: frozenset[str] | None) -> QuerySet[ChangeRequest]:
+    """Change requests that concern these tenants (None: all)."""
+    return within(ChangeRequest.objects.prefetch_related("approvals"), tenants)
 
 
 def killed() -> tuple[bool, frozenset[str]]:

@@ -9,8 +9,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from catalog.models import ModelProfile, Persona, Tenant
-from overrides import audit
+from overrides import audit, four_eyes
 from overrides.audit import SYSTEM, Actor
+from overrides.hangers import named
 from overrides.models import AuditEntry, KillSwitch, Override
 
 OBJECT_TYPE = "override"
@@ -64,17 +65,18 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def create_override(wish: Wish, actor: Actor, now: datetime) -> Override:
-    """Raises ValidationError by field."""
+    """Raises ValidationError by field, NeedsApproval."""
     with transaction.atomic():
         override = Override(created_by=actor.name[:160], created_at=now)
         _apply(override, wish, now)
+        four_eyes.guard(actor, [scope_of(override)])
         override.save()
         _note(actor, AuditEntry.Verb.CREATE, override, None, wish.reason, now)
         return override
 
 
 def replace_override(pk: int, version: int, wish: Wish, actor: Actor, now: datetime) -> Override:
-    """Raises ValidationError, Conflict, NotStanding, Override.DoesNotExist."""
+    """Raises ValidationError, Conflict, NotStanding, NeedsApproval, Override.DoesNotExist."""
 
     def change(override: Override) -> None:
         _apply(override, wish, now)
@@ -83,8 +85,8 @@ def replace_override(pk: int, version: int, wish: Wish, actor: Actor, now: datet
 
 
 def revoke_override(pk: int, version: int, reason: str, actor: Actor, now: datetime) -> Override:
-    """Raises ValidationError, Conflict, NotStanding, Override.DoesNotExist."""
-    _check_reason(reason)
+    """Raises ValidationError, Conflict, NotStanding, NeedsApproval, Override.DoesNotExist."""
+    check_reason(reason)
 
     def change(override: Override) -> None:
         override.revoked_at = now
@@ -95,22 +97,34 @@ def revoke_override(pk: int, version: int, reason: str, actor: Actor, now: datet
 def undo_override(pk: int, version: int, reason: str, actor: Actor, now: datetime) -> Override:
     """Take the last change of an override back by a new change: a created one is revoked, a replaced one is as it
     was before, a revoked one stands again. Raises as ``replace_override``."""
-    _check_reason(reason)
     last = AuditEntry.objects.filter(object_type=OBJECT_TYPE, object_id=str(pk)).order_by("-seq").first()
     if last is None or last.verb == AuditEntry.Verb.EXPIRE:
         raise NotStanding("There is nothing to undo.")
-    before = last.before
+    return restore_override(pk, version, last.before, reason, actor, now)
+
+
+def restore_override(
+    pk: int, version: int, state: dict[str, Any] | None, reason: str, actor: Actor, now: datetime
+) -> Override:
+    """Make an override what ``describe`` said of it once; None: it was not there, so it is revoked. Raises as
+    ``replace_override``."""
+    check_reason(reason)
 
     def change(override: Override) -> None:
-        if before is None:
+        if state is None:
             override.revoked_at = now
             return
-        told = {field.name: before[field.name] for field in fields(Wish)}
-        told["expires_at"] = datetime.fromisoformat(told["expires_at"]) if told["expires_at"] else None
-        _apply(override, Wish(**told), now)
-        override.revoked_at = datetime.fromisoformat(before["revoked_at"]) if before["revoked_at"] else None
+        _apply(override, wish_of(state), now)
+        override.revoked_at = datetime.fromisoformat(state["revoked_at"]) if state["revoked_at"] else None
 
     return _change(pk, version, AuditEntry.Verb.UNDO, change, reason, actor, now, must_stand=False)
+
+
+def wish_of(state: dict[str, Any]) -> Wish:
+    """The wish that a description, or a stored wish, tells."""
+    told = {field.name: state[field.name] for field in fields(Wish)}
+    told["expires_at"] = datetime.fromisoformat(told["expires_at"]) if told["expires_at"] else None
+    return Wish(**told)
 
 
 def _change(
@@ -129,12 +143,22 @@ def _change(
             raise Conflict(override)
         if must_stand and not stands(override, now):
             raise NotStanding("It was revoked or has expired, so there is nothing to change.")
-        before = describe(override)
+        before, was = describe(override), scope_of(override)
         change(override)
+        # Moving an override out of a protected scope takes it away there.
+        four_eyes.guard(actor, [was, scope_of(override)])
         override.version += 1
         override.save()
         _note(actor, verb, override, before, reason, now)
         return override
+
+
+def scope_of(override: Override) -> four_eyes.Scope:
+    """The tenant and persona that it touches; None: all."""
+    return (
+        override.tenant.slug if override.tenant else None,
+        override.persona.slug if override.persona else None,
+    )
 
 
 def stands(override: Override, now: datetime) -> bool:
@@ -144,10 +168,10 @@ def stands(override: Override, now: datetime) -> bool:
 def _apply(override: Override, wish: Wish, now: datetime) -> None:
     override.kind, override.reason, override.task = wish.kind, wish.reason.strip(), wish.task
     override.expires_at = wish.expires_at
-    override.profile = _named(ModelProfile, "profile", wish.profile)
-    override.tenant = _named(Tenant, "tenant", wish.tenant) if wish.tenant else None
-    override.persona = _named(Persona, "persona", wish.persona) if wish.persona else None
-    _check_reason(wish.reason)
+    override.profile = named(ModelProfile, "profile", wish.profile)
+    override.tenant = named(Tenant, "tenant", wish.tenant) if wish.tenant else None
+    override.persona = named(Persona, "persona", wish.persona) if wish.persona else None
+    check_reason(wish.reason)
     if wish.expires_at is not None and wish.expires_at <= now:
         raise ValidationError({"expires_at": "This time has passed already."})
     if wish.kind == Override.Kind.LOCK and not override.profile.enabled:
@@ -155,14 +179,8 @@ def _apply(override: Override, wish: Wish, now: datetime) -> None:
     override.full_clean(exclude=["created_by"])
 
 
-def _named(model: Any, field: str, slug: str) -> Any:
-    found = model.objects.filter(slug=slug).first()
-    if found is None:
-        raise ValidationError({field: f"There is no {field} '{slug}'."})
-    return found
-
-
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raises ValidationError when it says too little."""
     if len(reason.strip()) < 10:
         raise ValidationError({"reason": "Say why, in 10 characters or more: others will ask."})
 
@@ -190,10 +208,13 @@ def _note(
 
 def set_kill_switch(tenant: str | None, on: bool, reason: str, actor: Actor, now: datetime) -> KillSwitch:
     """Turn automatic selection off (``on``) or back on for a tenant, or for everybody (None). Setting what is set
-    already changes nothing. Raises ValidationError."""
-    _check_reason(reason)
+    already changes nothing. Stopping never waits for a second person: it is for emergencies, and gives what each
+    scope had before there was a machine. Raises ValidationError, NeedsApproval."""
+    check_reason(reason)
     with transaction.atomic():
-        whose = _named(Tenant, "tenant", tenant) if tenant else None
+        if not on:
+            four_eyes.guard(actor, [(tenant, None)])
+        whose = named(Tenant, "tenant", tenant) if tenant else None
         switch = KillSwitch.objects.filter(tenant=whose).first() or KillSwitch(tenant=whose)
         if switch.on == on:
             return switch

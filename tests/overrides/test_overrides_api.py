@@ -24,7 +24,7 @@ LOCK = {"kind": "lock", "profile": "incumbent", "tenant": "aurora", "persona": "
 def key() -> dict[str, str]:
     ranked_scope()
     factories.tenant("borealis")
-    return factories.key("select", "read", "override")
+    return factories.key("select", "read", "override", "no_expiry")
 
 
 def send(client: Client, key: dict[str, str], path: str = "", body: Any = None, **headers: str) -> Any:
@@ -216,7 +216,9 @@ def test_a_signed_in_operator_overrides_and_a_viewer_does_not(client: Client, ke
     client.force_login(person)
     assert send(client, {}).status_code == 403
     person.user_permissions.add(Permission.objects.get(codename="change_override"))
-    assert send(client, {}).status_code == 201
+    assert send(client, {}).status_code == 403  # without an end takes a right of its own
+    soon = (timezone.now() + timedelta(hours=1)).isoformat()
+    assert send(client, {}, body={**LOCK, "expires_at": soon}).status_code == 201
     entry = AuditEntry.objects.get()
     assert (entry.actor, entry.role) == ("user:olga", "operator")
 

@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.contrib.admin.apps import SimpleAdminConfig
+from django.db.models.signals import post_migrate
 
 
 class CommandCenterConfig(AppConfig):
@@ -8,6 +9,12 @@ class CommandCenterConfig(AppConfig):
     default = True
     name = "commandcenter"
     verbose_name = "Command Center"
+
+    def ready(self) -> None:
+        from commandcenter.roles import ensure_roles
+
+        # Of all apps the last with permissions: those of the others are there by then.
+        post_migrate.connect(ensure_roles, sender=self)
 
 
 class CommandCenterAdminConfig(SimpleAdminConfig):

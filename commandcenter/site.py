@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from commandcenter.audited import AUDITED, Audited
+from commandcenter.tenant_bound import TenantBound
 
 
 class CommandCenterSite(admin.AdminSite):
@@ -18,13 +19,14 @@ class CommandCenterSite(admin.AdminSite):
     site_url = "/api/docs/"
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """What decides, or grants, is audited whoever wrote its page."""
+        """Whoever wrote its page: a row is seen by those who may see its tenant, and what decides, or grants, is
+        audited."""
         listed = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
         for model in listed:
             page = admin_class or admin.ModelAdmin
-            if model in AUDITED:
-                page = type(f"Audited{page.__name__}", (Audited, page), {"__module__": page.__module__})
-            super().register(model, page, **options)
+            mixed = (Audited, TenantBound) if model in AUDITED else (TenantBound,)
+            bound = type(f"Bound{page.__name__}", (*mixed, page), {"__module__": page.__module__})
+            super().register(model, bound, **options)
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "deployment_mode": settings.MODE.value}

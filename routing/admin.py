@@ -10,9 +10,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from catalog.lookonly import LookOnly
+from overrides.states import tell_of
 from routing import webhooks
 from routing.explaining import as_text, explained
 from routing.models import Alert, PolicyRevision, ScoreSnapshot, Selection, Webhook, WebhookDelivery
+
+# Who is told of decisions is a grant as much as a key is.
+tell_of(Webhook)
 
 
 class ArchivedAdmin(LookOnly):

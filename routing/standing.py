@@ -8,6 +8,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
+from overrides.precedence import precedence
+
 
 class Kind(StrEnum):
     """What an override does to its scope."""
@@ -32,10 +34,8 @@ class StandingOverride:
 
     @property
     def precedence(self) -> tuple[int, bool, int]:
-        """The greatest wins: tenant and persona, tenant, persona, everything; then a task over none; then
-        the newest. Ids differ, so no two are equal."""
-        level = 2 * (self.tenant is not None) + (self.persona is not None)
-        return (level, self.task is not None, self.id)
+        """The greatest wins (``overrides.precedence``). Ids differ, so no two are equal."""
+        return precedence(self.tenant, self.persona, self.task, self.id)
 
     def stands(self, task: str, at: datetime) -> bool:
         return self.task in (None, task) and (self.expires_at is None or at < self.expires_at)

@@ -9,6 +9,8 @@ from django.db import models
 from django.db.models import Q
 
 from catalog.models import Tenant
+from catalog.tenancy import Tenancy
+from overrides.models import Override
 from routing.decision import Reason
 
 
@@ -70,6 +72,8 @@ class Selection(models.Model):
     the policy revision and the snapshot. Names, not keys: the record outlives the catalogue.
     """
 
+    tenancy = Tenancy("tenant")
+
     class Source(models.TextChoices):
         REMOTE = "remote", "this service"
         LOCAL = "local", "a worker, by the policy bundle"
@@ -122,6 +126,8 @@ class Selection(models.Model):
 
 class ConversationSelection(models.Model):
     """What a conversation was given last: what makes decisions sticky."""
+
+    tenancy = Tenancy("tenant")
 
     tenant = models.CharField(max_length=63)
     persona = models.CharField(max_length=63)
@@ -238,3 +244,17 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class OverrideMeter(models.Model):
+    """What an override has cost or saved, as last measured (``routing.meter``); over all tenants that it is about."""
+
+    override = models.OneToOneField(Override, on_delete=models.CASCADE, related_name="meter")
+    measured_at = models.DateTimeField(db_index=True, help_text="UTC.")
+    figures = models.JSONField(help_text="As GET /api/v1/settings/overrides/{id}/regret gives them.")
+
+    class Meta:
+        ordering = ["-measured_at"]
+
+    def __str__(self) -> str:
+        return f"meter of override {self.override_id}"

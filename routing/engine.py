@@ -4,6 +4,8 @@ The same bundle and request give the same decision, byte for byte. docs/decision
 reason and problem.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from routing.choosing import RULES, Case, Choice, propensity
@@ -19,7 +21,7 @@ from routing.policy import (
     canonical_json,
 )
 from routing.standing import Kind, Standing, StandingOverride
-from routing.view import ScopeView, view_of
+from routing.view import ScopeView, glance_at, view_of
 from telemetry.freshness_state import state
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "BundleTenant",
     "Decision",
     "FlagState",
+    "Outcome",
     "Reason",
     "ScopeScores",
     "SelectionProblem",
@@ -38,20 +41,48 @@ __all__ = [
     "StandingOverride",
     "canonical_json",
     "decide",
+    "outcome",
 ]
 
 
 def decide(bundle: Bundle, request: SelectionRequest) -> Decision:
     """Raises SelectionProblem when there is nothing that may be given."""
-    case = _examine(bundle, request)
+    case = _examine(bundle, request, view_of)
+    return _decision(case, _choose(case))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a decision comes to: the profile's slug, the rule, the override that was applied (None: none), and the
+    scores that it was made from (None: none)."""
+
+    profile: str
+    reason: Reason
+    override: int | None
+    scores: ScopeScores | None
+
+
+def outcome(bundle: Bundle, request: SelectionRequest) -> Outcome:
+    """What ``decide`` gives, for who asks for many scopes once: nothing is told of candidates, and nothing is kept.
+    Raises SelectionProblem when ``decide`` does."""
+    case = _examine(bundle, request, glance_at)
+    choice = _choose(case)
+    profile = _given(case, choice)
+    return Outcome(profile.slug, choice.reason, choice.override, case.scores)
+
+
+def _choose(case: Case) -> Choice:
     for rule in RULES:
         choice = rule(case)
         if choice is not None:
-            return _decision(case, choice)
+            return choice
     raise AssertionError("the last rule always applies")
 
 
-def _examine(bundle: Bundle, request: SelectionRequest) -> Case:
+_View = Callable[[Bundle, ScopeScores | None, tuple[str, ...], tuple[str, ...]], ScopeView]
+
+
+def _examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     tenant = bundle.tenants.get(request.tenant)
     if tenant is None:
         raise SelectionProblem(404, "unknown_tenant", f"There is no tenant '{request.tenant}'.")
@@ -65,7 +96,7 @@ def _examine(bundle: Bundle, request: SelectionRequest) -> Case:
     scores = bundle.scores(tenant.slug, persona.slug)
     overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
     by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
-    view = view_of(bundle, scores, by_people, request.exclude)
+    view = see(bundle, scores, by_people, request.exclude)
     excluded = frozenset((*by_people, *request.exclude))
     return Case(
         bundle=bundle,
@@ -94,15 +125,21 @@ def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str:
     return view.ranked[0]
 
 
-def _decision(case: Case, choice: Choice) -> Decision:
-    bundle, request = case.bundle, case.request
-    profile = bundle.usable.get(choice.profile)
+def _given(case: Case, choice: Choice) -> BundleProfile:
+    profile = case.bundle.usable.get(choice.profile)
     if profile is None:
+        why = case.bundle.why_unusable(choice.profile)
         raise SelectionProblem(
             409,
             "profile_disabled",
-            f"'{choice.profile}' would be used ({choice.reason.value}), but: {bundle.why_unusable(choice.profile)}.",
+            f"'{choice.profile}' would be used ({choice.reason.value}), but: {why}.",
         )
+    return profile
+
+
+def _decision(case: Case, choice: Choice) -> Decision:
+    bundle, request = case.bundle, case.request
+    profile = _given(case, choice)
     return Decision(
         decision_id=decision_id(bundle.version, request),
         request=request,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from routing.gates import Verdict
@@ -49,30 +49,61 @@ def view_of(
     return view
 
 
+def glance_at(
+    bundle: Bundle, scores: ScopeScores | None, by_people: tuple[str, ...], by_request: tuple[str, ...]
+) -> ScopeView:
+    """The view without ``candidates``, which are most of its work; for who looks at many scopes once."""
+    if scores is None:
+        return _EMPTY
+    return _glance(_cards(bundle, scores, by_people, by_request))
+
+
 def _make(
     bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
 ) -> ScopeView:
+    cards = _cards(bundle, scores, by_people, by_request)
+    candidates = [card.to_dict() for card in cards.shown]
+    return replace(
+        _glance(cards),
+        candidates=candidates,
+        candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cards:
+    """``shown`` best first, the ``forbidden`` among them last; ``incumbent`` is never explored."""
+
+    shown: tuple[Scorecard, ...]
+    forbidden: Mapping[str, str]
+    incumbent: str
+
+
+def _cards(
+    bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
+) -> _Cards:
     # The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it.
     forbidden = dict.fromkeys(by_request, BY_REQUEST) | dict.fromkeys(by_people, BY_PEOPLE)
     for card in scores.scorecards:
         if (reason := bundle.why_unusable(card.profile)) is not None:
             forbidden[card.profile] = reason
-    cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
-    ranked = [card for card in cards if card.eligible]
-    candidates = [card.to_dict() for card in cards]
+    shown = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
+    return _Cards(shown, forbidden, scores.incumbent)
+
+
+def _glance(cards: _Cards) -> ScopeView:
+    ranked = [card for card in cards.shown if card.eligible]
     return ScopeView(
         ranked=tuple(card.profile for card in ranked),
         scores={card.profile: card.score or 0.0 for card in ranked},
         explorable=tuple(
             card.profile
-            for card in cards
-            if card.profile not in forbidden and card.profile != scores.incumbent and _is_unproven(card)
+            for card in cards.shown
+            if card.profile not in cards.forbidden and card.profile != cards.incumbent and _is_unproven(card)
         ),
-        requests={card.profile: card.requests for card in cards},
-        failing=frozenset(card.profile for card in cards if _fails(card)),
+        requests={card.profile: card.requests for card in cards.shown},
+        failing=frozenset(card.profile for card in cards.shown if _fails(card)),
         praise=_praise(ranked),
-        candidates=candidates,
-        candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
     )
 
 

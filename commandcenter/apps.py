@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.contrib.admin.apps import SimpleAdminConfig
 from django.db.models.signals import post_migrate
 
@@ -13,8 +13,8 @@ class CommandCenterConfig(AppConfig):
     def ready(self) -> None:
         from commandcenter.roles import ensure_roles
 
-        # Of all apps the last with permissions: those of the others are there by then.
-        post_migrate.connect(ensure_roles, sender=self)
+        # Of all apps with models the last: the permissions of the others are there by then.
+        post_migrate.connect(ensure_roles, sender=apps.get_app_config("routing"))
 
 
 class CommandCenterAdminConfig(SimpleAdminConfig):

@@ -113,5 +113,5 @@ def _touched_by_flag(flag: Any, wanted: Mapping[str, Any] | None) -> list[four_e
     if wanted is None or set(wanted) - {"tenants"}:
         return [(None, None)]
     now = describe(flag)["tenants"]
-    new = wanted["tenants"]
+    new = wanted.get("tenants", now)
     return [(slug, None) for slug in sorted({*now, *new}) if str(now.get(slug)) != str(new.get(slug))]

@@ -27,6 +27,10 @@ __all__ = [
     "score_scope",
 ]
 
+#: How the reasons begin by which a profile cannot win whatever its score: without them it has a cost term.
+COST_UNKNOWN = "cost unknown"
+NO_REFERENCE = "no cost reference: the default's cost is unknown or zero, and no maximum is set"
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -83,7 +87,7 @@ class Scorecard:
             "cost_per_completion": _text(self.cost_per_completion),
             "as_of": self.as_of.isoformat() if self.as_of else None,
             "terms": {"cost": self.terms.cost, "success": self.terms.success, "latency": self.terms.latency},
-            "gates": [_gate_to_dict(gate) for gate in self.gates],
+            "gates": [gate_to_dict(gate) for gate in self.gates],
             "why_not": list(self.why_not),
             "contrast": self.contrast.to_dict() if self.contrast else None,
         }
@@ -125,7 +129,8 @@ def _text(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-def _gate_to_dict(gate: Gate) -> dict[str, Any]:
+def gate_to_dict(gate: Gate) -> dict[str, Any]:
+    """JSON values, with the sentence for people."""
     numbers = {name: getattr(gate, name) for name in _GATE_FIELDS}
     return {
         "clause": gate.clause.value,
@@ -165,7 +170,7 @@ def score_scope(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence
     standings = [_stand(rules, item, reference) for item in ordered]
     eligible = sorted(
         (standing for standing in standings if not standing.why_not),
-        key=lambda s: (-_known(s.score), _or_infinite(s.tokens_per_success), s.profile),
+        key=lambda s: by_rank(s.score, s.tokens_per_success, s.profile),
     )
     best = eligible[0].score if eligible else None
     cards = [
@@ -202,6 +207,11 @@ def cost_reference(rules: ScoringRules, incumbent: str, evidence: Iterable[Evide
     return None
 
 
+def by_rank(score: float | None, tokens_per_success: float | None, profile: str) -> tuple[float, float, str]:
+    """The key that sorts eligible profiles, best first."""
+    return (-_known(score), _or_infinite(tokens_per_success), profile)
+
+
 def _known(value: float | None) -> float:
     assert value is not None  # noqa: S101  # an eligible profile has a score
     return value
@@ -217,22 +227,18 @@ def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _S
     gates = _judge(rules, item.day, recent)
     cost = item.day.cost_per_completion if item.day.priced >= rules.min_samples else None
     latency = recent.latency_p95_ms
-    terms = Terms(
-        cost=None if cost is None or reference is None else _clip(1 - float(cost / reference)),
-        success=_success_term(gates[0].lower, rules.sla.min_success_rate),
-        latency=None if latency is None else _clip(1 - latency / rules.sla.max_latency_p95_ms),
-    )
+    terms = terms_of(rules, cost, reference, gates[0].lower, latency)
     why_not = [gate.sentence() for gate in gates if gate.verdict is not Verdict.PASS]
     if cost is None:
-        why_not.append(f"cost unknown: {item.day.priced} priced completions, {rules.min_samples} needed")
+        why_not.append(f"{COST_UNKNOWN}: {item.day.priced} priced completions, {rules.min_samples} needed")
     elif reference is None:
-        why_not.append("no cost reference: the default's cost is unknown or zero, and no maximum is set")
+        why_not.append(NO_REFERENCE)
     return _Standing(
         profile=item.profile,
         evidence=item,
         gates=gates,
         terms=terms,
-        score=_score(rules.weights, terms),
+        score=score_of(rules.weights, terms),
         why_not=tuple(why_not),
         tokens_per_success=item.day.tokens_per_success,
         latency_p95_ms=latency,
@@ -255,6 +261,22 @@ def _judge(rules: ScoringRules, day: Totals, recent: Totals) -> tuple[Gate, ...]
     return (*gates, at_least(Clause.ACCURACY, total, graded, sla.min_accuracy, confidence, enough))
 
 
+def terms_of(
+    rules: ScoringRules,
+    cost: Decimal | None,
+    reference: Decimal | None,
+    success_lower: float | None,
+    latency_p95_ms: float | None,
+) -> Terms:
+    """The terms of a profile whose cost per completion (US dollars), proved success rate and p95 are these; None:
+    unknown."""
+    return Terms(
+        cost=None if cost is None or reference is None else _clip(1 - float(cost / reference)),
+        success=_success_term(success_lower, rules.sla.min_success_rate),
+        latency=None if latency_p95_ms is None else _clip(1 - latency_p95_ms / rules.sla.max_latency_p95_ms),
+    )
+
+
 def _success_term(lower: float | None, limit: float) -> float | None:
     if lower is None:
         return None
@@ -268,7 +290,8 @@ def _clip(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def _score(weights: Weights, terms: Terms) -> float | None:
+def score_of(weights: Weights, terms: Terms) -> float | None:
+    """The weighted sum; None while a term is unknown."""
     if terms.cost is None or terms.success is None or terms.latency is None:
         return None
     total = weights.cost * terms.cost + weights.success * terms.success + weights.latency * terms.latency

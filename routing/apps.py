@@ -8,4 +8,8 @@ class RoutingConfig(AppConfig):
     verbose_name = "Routing"
 
     def ready(self) -> None:
+        from overrides import previewing
         from routing import checks  # noqa: F401  # registers them
+        from routing.preview import preview
+
+        previewing.register(preview)

@@ -98,18 +98,19 @@ class Windows:
     hour: ByScope
 
 
-def read_evidence(clickhouse: ClickHouse, now: datetime) -> Windows:
-    """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants."""
+def read_evidence(clickhouse: ClickHouse, now: datetime, persona: str | None = None) -> Windows:
+    """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants; of one persona, or all."""
     return Windows(
-        day=_by_scope(clickhouse, metrics.trailing(metrics.Window.H24, now)),
-        hour=_by_scope(clickhouse, metrics.trailing(metrics.Window.H1, now)),
+        day=_by_scope(clickhouse, metrics.trailing(metrics.Window.H24, now), persona),
+        hour=_by_scope(clickhouse, metrics.trailing(metrics.Window.H1, now), persona),
     )
 
 
-def _by_scope(clickhouse: ClickHouse, span: metrics.Span) -> ByScope:
+def _by_scope(clickhouse: ClickHouse, span: metrics.Span, persona: str | None) -> ByScope:
     found: ByScope = {}
     for by_tenant in (True, False):
-        for key, totals in metrics.read_totals(clickhouse, span, by_tenant=by_tenant).items():
+        read = metrics.read_totals(clickhouse, span, by_tenant=by_tenant, persona=persona)
+        for key, totals in read.items():
             found.setdefault((key.tenant, key.persona), {})[key.profile] = totals
     return found
 

@@ -5,11 +5,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from bench import deciding, pipeline, reading
+from bench import deciding, overrides, pipeline, reading
 from bench.setup import engine, engines, own_environment
 from bench.table import Line
 
-NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint")
+NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "overrides")
 
 
 def main() -> int:
@@ -38,6 +38,10 @@ def run(names: set[str], urls: dict[str, str], *, quick: bool) -> Iterator[Line]
         "scoring": lambda: deciding.scoring(1_000 if quick else 10_000, rounds=1 if quick else 3),
         "engine": lambda: deciding.engine(rounds=3),
         "endpoint": lambda: deciding.endpoint(500 if quick else 2_000, rounds=3),
+        # Last of these: its tenants would be in the others' way.
+        "overrides": lambda: overrides.overrides(
+            10_000 if quick else 100_000, requests=300 if quick else 1_000, rounds=3
+        ),
     }
     for name, bench in small.items():
         if name in names:

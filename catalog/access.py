@@ -34,7 +34,7 @@ PERMISSIONS = {
     "global_scope": "overrides.override_all_tenants",
     "approve": "overrides.approve_changerequest",
     "personas": "catalog.change_persona",
-    "flags": "overrides.change_flag",
+    "flags": "overrides.change_flagtenant",
     "catalogue": "catalog.change_modelprofile",
     "access": "auth.change_user",
 }

@@ -22,7 +22,7 @@ from tests.routing.scenes import ranked_scope
 pytestmark = pytest.mark.django_db
 REQUESTS = "/settings/change-requests"
 LOCK = {"kind": "lock", "profile": "incumbent", "tenant": "aurora", "persona": "essayist", "reason": REASON}
-EXTRA = ("override_without_expiry", "override_all_tenants", "change_flag", "change_persona")
+EXTRA = ("override_without_expiry", "override_all_tenants", "change_flagtenant", "change_persona")
 APPROVER = ("approve_changerequest", *EXTRA)
 
 

@@ -26,7 +26,7 @@ from tests.routing.scenes import ranked_scope
 pytestmark = pytest.mark.django_db
 UNDO = "/settings/undo"
 LOCK = {"kind": "lock", "profile": "incumbent", "tenant": "aurora", "persona": "essayist", "reason": REASON}
-ALL = ("override_without_expiry", "override_all_tenants", "change_flag", "change_persona")
+ALL = ("override_without_expiry", "override_all_tenants", "change_flagtenant", "change_persona")
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ app.conf.beat_schedule = {
     "send-webhooks": _every(2, "routing.tasks.send_webhooks"),
     "check-alerts": _every(30, "routing.tasks.check_alerts"),
     "record-expiries": _every(30, "overrides.tasks.record_expiries"),
+    "write-audit-checkpoint": _every(300, "overrides.tasks.write_audit_checkpoint"),
     "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),

@@ -3,8 +3,12 @@
 A bad value stops the start with the variable's name. Nothing else in the project reads the environment.
 """
 
+import base64
+import binascii
 import secrets
+from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -40,6 +44,7 @@ class Env(BaseSettings):
     allowed_hosts: CommaSeparated = ()
     csrf_trusted_origins: CommaSeparated = ()
     https: bool | None = None
+    trusted_proxies: CommaSeparated = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     database_url: str = ""
@@ -59,6 +64,10 @@ class Env(BaseSettings):
     event_source: str = Field("/automated-llm-selection", min_length=1, max_length=200, pattern=r"^\S+$")
     alert_repeat_seconds: int = Field(300, ge=30, le=86_400)
 
+    audit_signing_key: str = ""
+    audit_public_keys: CommaSeparated = ()
+    audit_checkpoint_file: Path | None = None
+
     drain_block_rows: int = Field(10_000, ge=1, le=1_000_000)
     quarantine_keep: int = Field(10_000, ge=0, le=10_000_000)
     retention_raw_days: int = Field(30, ge=3)
@@ -68,7 +77,13 @@ class Env(BaseSettings):
     retention_selections_days: int = Field(90, ge=3)
 
     @field_validator(
-        "secret_key_fallbacks", "allowed_hosts", "csrf_trusted_origins", "enabled_tiers", mode="before"
+        "secret_key_fallbacks",
+        "allowed_hosts",
+        "csrf_trusted_origins",
+        "trusted_proxies",
+        "enabled_tiers",
+        "audit_public_keys",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -83,6 +98,35 @@ class Env(BaseSettings):
         if unknown or not value:
             raise ValueError("name at least one of llm, slm, micro")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("must be addresses or networks, such as 10.0.0.7 or 10.0.0.0/8") from None
+        return value
+
+    @field_validator("audit_signing_key")
+    @classmethod
+    def _signing_key(cls, value: str) -> str:
+        if value:
+            key_bytes(value)
+        return value
+
+    @field_validator("audit_public_keys")
+    @classmethod
+    def _public_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            key_bytes(key)
+        return value
+
+    @field_validator("audit_checkpoint_file", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("database_url")
     @classmethod
@@ -134,6 +178,9 @@ class Env(BaseSettings):
             "CLICKHOUSE_URL must name a ClickHouse server (clickhouse://)": not (
                 self.clickhouse_url.startswith("clickhouse://")
             ),
+            "AUDIT_SIGNING_KEY must be set to 32 random bytes in base64 (openssl rand -base64 32)": not (
+                self.audit_signing_key
+            ),
             "LOG_LEVEL must not be DEBUG": self.log_level == "DEBUG",
         }
         return [sentence for sentence, broken in checks.items() if broken]
@@ -165,16 +212,38 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
+def key_bytes(text: str) -> bytes:
+    """The 32 bytes of an Ed25519 key in base64; ValueError otherwise."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 32:
+        raise ValueError("must be 32 bytes in base64, as `manage.py audit key` prints them")
+    return key
+
+
 def local_secret_key(data_dir: Path) -> str:
     """A random key of this machine, kept in the data folder, for modes that may run without SECRET_KEY."""
-    path = data_dir / "secret_key"
+    return _kept(data_dir / "secret_key", lambda: secrets.token_urlsafe(64))
+
+
+def local_signing_key(data_dir: Path) -> str:
+    """The same for AUDIT_SIGNING_KEY."""
+    return _kept(data_dir / "audit_signing_key", lambda: base64.b64encode(secrets.token_bytes(32)).decode())
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
     if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Exclusive creation: of two processes that start together, one writes and both read the same.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It appears whole or not at all; of two processes that start together, one makes it and both read the same.
+        draft = path.with_name(f"{path.name}-{secrets.token_hex(8)}")
+        draft.touch(mode=0o600)
         try:
-            with path.open("x") as file:
-                path.chmod(0o600)
-                file.write(secrets.token_urlsafe(64))
+            draft.write_text(make())
+            path.hardlink_to(draft)
         except FileExistsError:
             pass
+        finally:
+            draft.unlink()
     return path.read_text()

@@ -7,7 +7,7 @@ import dj_database_url
 import django_stubs_ext
 from csp.constants import NONE, SELF
 
-from config.env import BASE_DIR, Mode, load_env, local_secret_key
+from config.env import BASE_DIR, Mode, load_env, local_secret_key, local_signing_key
 
 # Lets generic classes of Django and its stubs be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -144,6 +144,12 @@ RETENTION_DAYS = {
     "rollup_24h": ENV.retention_24h_days,
     "selections": ENV.retention_selections_days,
 }
+
+# --- Audit log ---
+AUDIT_SIGNING_KEY = ENV.audit_signing_key or local_signing_key(DATA_DIR)
+AUDIT_PUBLIC_KEYS = ENV.audit_public_keys
+#: None: in DATA_DIR.
+AUDIT_CHECKPOINT_FILE = ENV.audit_checkpoint_file
 
 # --- Flags ---
 # The custom model stands before the first migration: waffle cannot change it afterwards.

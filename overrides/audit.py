@@ -116,10 +116,13 @@ class Verdict:
     why: str = ""
 
 
-def verify() -> Verdict:
-    """Go over the whole chain: every hash, every link, every number, and the head."""
-    expected, previous = 1, GENESIS
-    for entry in _in_order():
+def verify(since: int = 0, since_hash: str = GENESIS) -> Verdict:
+    """Go over the chain: every hash, every link, every number, and the head. ``since``: only over what follows on
+    this entry, which has (or had) this hash."""
+    # Read first: what is appended meanwhile comes after it.
+    head = _head()
+    expected, previous, at_head = since + 1, since_hash, since_hash
+    for entry in _in_order(since):
         if entry.seq != expected:
             return Verdict(expected - 1, previous, expected, f"entry {expected} is missing")
         if entry.previous_hash != previous:
@@ -127,12 +130,22 @@ def verify() -> Verdict:
         if entry.hash != hash_of(entry):
             return Verdict(expected - 1, previous, entry.seq, "it was altered: its hash does not match")
         expected, previous = expected + 1, entry.hash
+        if entry.seq == head[0]:
+            at_head = entry.hash
+    last = expected - 1
+    if last < head[0]:
+        return Verdict(last, previous, expected, f"the log ends before its head, entry {head[0]}")
+    if head != (max(head[0], since), at_head) or _head()[0] < last:
+        return Verdict(
+            last, previous, head[0] + 1, f"it is not what the head says, which is at entry {head[0]}"
+        )
+    return Verdict(last, previous)
+
+
+def _head() -> tuple[int, str]:
     head = AuditHead.objects.filter(id=1).first()
-    seq, last = (head.seq, head.hash) if head else (0, GENESIS)
-    if (seq, last) != (expected - 1, previous):
-        return Verdict(expected - 1, previous, expected, f"the log ends before its head, entry {seq}")
-    return Verdict(expected - 1, previous)
+    return (head.seq, head.hash) if head else (0, GENESIS)
 
 
-def _in_order() -> Iterator[AuditEntry]:
-    return AuditEntry.objects.order_by("seq").iterator(chunk_size=2000)
+def _in_order(since: int) -> Iterator[AuditEntry]:
+    return AuditEntry.objects.filter(seq__gt=since).order_by("seq").iterator(chunk_size=2000)

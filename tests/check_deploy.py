@@ -1,5 +1,6 @@
 """`python -m tests.check_deploy`: Django's deployment checks under complete PRODUCTION settings."""
 
+import base64
 import os
 import secrets
 import subprocess
@@ -20,6 +21,7 @@ def production_environment(**changes: str) -> dict[str, str]:
         "DATABASE_URL": "postgres://selection@db.example.com/selection",
         "REDIS_URL": "redis://cache.example.com:6379/0",
         "CLICKHOUSE_URL": "clickhouse://metrics.example.com:9000/selection",
+        "AUDIT_SIGNING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
         **changes,
     }
 

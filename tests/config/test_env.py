@@ -1,5 +1,6 @@
 """Settings from the environment: a bad value stops the start with its name; PRODUCTION is strict."""
 
+import base64
 import os
 import stat
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from config.env import Env, Mode, load_env, local_secret_key
+from config.env import Env, Mode, key_bytes, load_env, local_secret_key, local_signing_key
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = {
@@ -19,6 +20,7 @@ PRODUCTION = {
     "DATABASE_URL": "postgres://user@db/selection",
     "REDIS_URL": "redis://cache:6379/0",
     "CLICKHOUSE_URL": "clickhouse://metrics:9000/selection",
+    "AUDIT_SIGNING_KEY": base64.b64encode(b"k" * 32).decode(),
 }
 
 
@@ -59,6 +61,11 @@ def test_nothing_needs_to_be_set_on_a_developers_machine() -> None:
         ("RETENTION_RAW_DAYS", "1"),
         ("LOG_LEVEL", "LOUD"),
         ("HTTPS", "perhaps"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("AUDIT_SIGNING_KEY", "k"),
+        ("AUDIT_SIGNING_KEY", "k" * 32),
+        ("AUDIT_PUBLIC_KEYS", "AAAA"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_variables_name(
@@ -110,6 +117,7 @@ def test_production_starts_with_complete_settings_and_insists_on_https(
         ("REDIS_URL", ""),
         ("CLICKHOUSE_URL", "chdb:///data"),
         ("LOG_LEVEL", "DEBUG"),
+        ("AUDIT_SIGNING_KEY", ""),
     ],
 )
 def test_production_refuses_an_insecure_setting_by_name(
@@ -125,6 +133,14 @@ def test_a_machines_own_secret_key_is_random_kept_and_private(tmp_path: Path) ->
     assert len(key) >= 50
     assert local_secret_key(tmp_path) == key
     assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_a_machines_own_signing_key_is_valid_kept_and_private(tmp_path: Path) -> None:
+    key = local_signing_key(tmp_path / "new")
+    assert len(key_bytes(key)) == 32
+    assert local_signing_key(tmp_path / "new") == key
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["audit_signing_key"]
+    assert stat.S_IMODE((tmp_path / "new" / "audit_signing_key").stat().st_mode) == 0o600
 
 
 def test_the_command_line_says_the_variables_name_too(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The same code, apart: granian, Celery worker and beat on PostgreSQL, Redis and a ClickHouse server."""
 
+import base64
 import os
 import secrets
 from collections import Counter
@@ -122,6 +123,7 @@ def test_production_settings_serve_over_https_only(
         "DATABASE_URL": database,
         "REDIS_URL": broker,
         "CLICKHOUSE_URL": clickhouse.url("selection"),
+        "AUDIT_SIGNING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
     }
     with apart(tmp_path, **environment) as product:
         product.manage("migrate")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, User
 from django.db.models import Max
 
 from catalog.models import ServiceKey
@@ -84,12 +84,9 @@ def _credentials(path: Path) -> Credentials:
     admin, operator = secrets.token_urlsafe(9), secrets.token_urlsafe(9)
     _user("admin", admin, is_superuser=True)
     person = _user("operator", operator, is_superuser=False)
-    person.user_permissions.set(
-        Permission.objects.filter(
-            codename__startswith="view_",
-            content_type__app_label__in=["catalog", "telemetry", "overrides", "routing"],
-        )
-    )
+    # An earlier release gave rights one by one.
+    person.user_permissions.clear()
+    person.groups.set([Group.objects.get(name="operator")])
     ServiceKey.objects.filter(name="demo").update(revoked=True)
     _, key = ServiceKey.objects.create_key(name="demo", verbs=list(ServiceKey.Verb.values), all_tenants=True)
     path.touch(mode=0o600)

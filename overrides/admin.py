@@ -70,9 +70,12 @@ class OverrideAdmin(LookOnly):
         "revoked_at",
         "created_by",
     ]
-    list_filter = ["kind", "tenant", "persona"]
+    # Tenants are searched for: a filter would list every one of them beside each page.
+    list_filter = ["kind", "persona", ("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["profile", "tenant", "persona"]
-    search_fields = ["reason", "created_by"]
+    search_fields = ["=tenant__slug", "=profile__slug", "=created_by", "reason"]
+    search_help_text = "A tenant, a profile or an actor, exactly; or words of the reason."
+    show_full_result_count = False
 
 
 @admin.register(KillSwitch)

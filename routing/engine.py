@@ -63,8 +63,8 @@ class Outcome:
 
 
 def outcome(bundle: Bundle, request: SelectionRequest) -> Outcome:
-    """What ``decide`` gives, for who asks for many scopes once: nothing is told of candidates, and nothing is kept.
-    Raises SelectionProblem when ``decide`` does."""
+    """What ``decide`` gives, for who asks for many scopes: nothing is told of candidates. Raises SelectionProblem when
+    ``decide`` does."""
     case = _examine(bundle, request, glance_at)
     choice = _choose(case)
     profile = _given(case, choice)

@@ -209,6 +209,11 @@ class Bundle:
         scopes are asked for, since a bundle's scopes outnumber those that any one process serves."""
         return {}
 
+    @cached_property
+    def glances(self) -> dict[tuple[int, tuple[str, ...]], Any]:
+        """As ``views``, of those that show no candidates."""
+        return {}
+
     def default_profile(self, tenant: str, persona: str) -> str:
         """The incumbent's slug of a known persona."""
         return self.scope_defaults.get((tenant, persona)) or self.personas[persona].default_profile

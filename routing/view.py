@@ -52,57 +52,58 @@ def view_of(
 def glance_at(
     bundle: Bundle, scores: ScopeScores | None, by_people: tuple[str, ...], by_request: tuple[str, ...]
 ) -> ScopeView:
-    """The view without ``candidates``, which are most of its work; for who looks at many scopes once."""
+    """The view without ``candidates``, which are most of its work; for who looks at many scopes. Kept as ``view_of``
+    does."""
     if scores is None:
         return _EMPTY
-    return _glance(_cards(bundle, scores, by_people, by_request))
+    if by_request:
+        return _glance(scores, _forbidden(bundle, scores, by_people, by_request))
+    key = (id(scores), by_people)
+    kept = bundle.glances.get(key)
+    if kept is None:
+        kept = bundle.glances[key] = _glance(scores, _forbidden(bundle, scores, by_people, ()))
+    view: ScopeView = kept
+    return view
 
 
 def _make(
     bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
 ) -> ScopeView:
-    cards = _cards(bundle, scores, by_people, by_request)
-    candidates = [card.to_dict() for card in cards.shown]
+    forbidden = _forbidden(bundle, scores, by_people, by_request)
+    cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
+    candidates = [card.to_dict() for card in cards]
     return replace(
-        _glance(cards),
+        _glance(scores, forbidden),
         candidates=candidates,
         candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cards:
-    """``shown`` best first, the ``forbidden`` among them last; ``incumbent`` is never explored."""
-
-    shown: tuple[Scorecard, ...]
-    forbidden: Mapping[str, str]
-    incumbent: str
-
-
-def _cards(
+def _forbidden(
     bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
-) -> _Cards:
+) -> dict[str, str]:
     # The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it.
     forbidden = dict.fromkeys(by_request, BY_REQUEST) | dict.fromkeys(by_people, BY_PEOPLE)
     for card in scores.scorecards:
         if (reason := bundle.why_unusable(card.profile)) is not None:
             forbidden[card.profile] = reason
-    shown = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
-    return _Cards(shown, forbidden, scores.incumbent)
+    return forbidden
 
 
-def _glance(cards: _Cards) -> ScopeView:
-    ranked = [card for card in cards.shown if card.eligible]
+def _glance(scores: ScopeScores, forbidden: Mapping[str, str]) -> ScopeView:
+    cards = scores.scorecards
+    # In the order of ``leave_out``: those that are left keep theirs.
+    ranked = [card for card in cards if card.eligible and card.profile not in forbidden]
     return ScopeView(
         ranked=tuple(card.profile for card in ranked),
         scores={card.profile: card.score or 0.0 for card in ranked},
         explorable=tuple(
             card.profile
-            for card in cards.shown
-            if card.profile not in cards.forbidden and card.profile != cards.incumbent and _is_unproven(card)
+            for card in cards
+            if card.profile not in forbidden and card.profile != scores.incumbent and _is_unproven(card)
         ),
-        requests={card.profile: card.requests for card in cards.shown},
-        failing=frozenset(card.profile for card in cards.shown if _fails(card)),
+        requests={card.profile: card.requests for card in cards},
+        failing=frozenset(card.profile for card in cards if _fails(card)),
         praise=_praise(ranked),
     )
 

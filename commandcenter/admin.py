@@ -1,14 +1,22 @@
-"""Admin pages of people and their roles."""
+"""Admin pages of people, their roles and their sign-ins."""
 
 from typing import Any
 
+from axes.models import AccessAttempt, AccessLog
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 
+from catalog.lookonly import LookOnly
 from catalog.models import TenantGrant
+from commandcenter.audited import actor_of
 from commandcenter.roles import ROLES
+from overrides import audit
+from overrides.models import AuditEntry
 
 for known in (User, Group):
     admin.site.unregister(known)
@@ -71,3 +79,45 @@ def _is_super(request: HttpRequest) -> bool:
 
 def _may_touch(request: HttpRequest, user: Any) -> bool:
     return user is None or _is_super(request) or not user.is_superuser
+
+
+@admin.register(AccessAttempt)
+class FailedSignInAdmin(LookOnly):
+    """Deleting a row takes its failures back, and so ends a lockout; that is audited."""
+
+    list_display = ["attempt_time", "username", "ip_address", "failures_since_start", "user_agent"]
+    fields = ["attempt_time", "username", "ip_address", "failures_since_start", "user_agent", "path_info"]
+    search_fields = ["=username", "=ip_address"]
+    search_help_text = "A name or an address, exactly."
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("axes.delete_accessattempt")
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.delete_queryset(request, AccessAttempt.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for row in queryset.select_for_update():
+                before = {"username": row.username, "ip_address": row.ip_address}
+                audit.append(
+                    actor_of(request),
+                    AuditEntry.Verb.DELETE,
+                    "failed_sign_in",
+                    str(row.pk),
+                    tenant=None,
+                    before={**before, "failures": row.failures_since_start},
+                    after=None,
+                    reason=f"deleted in the admin: failed sign-ins of {row.username}"[:500],
+                    at=timezone.now(),
+                )
+                row.delete()
+
+
+@admin.register(AccessLog)
+class SignInAdmin(LookOnly):
+    list_display = ["attempt_time", "logout_time", "username", "ip_address", "user_agent"]
+    fields = ["attempt_time", "logout_time", "username", "ip_address", "user_agent", "path_info"]
+    search_fields = ["=username", "=ip_address"]
+    search_help_text = "A name or an address, exactly."
+    date_hierarchy = "attempt_time"

@@ -31,4 +31,6 @@ app.conf.beat_schedule = {
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),
+    "prune-sign-ins": _every(3600, "commandcenter.tasks.prune_sign_ins"),
+    "clear-sessions": _every(3600, "commandcenter.tasks.clear_sessions"),
 }

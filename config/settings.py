@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_htmx",
     "csp",
+    "axes",
     "waffle",
     "catalog",
     "telemetry",
@@ -45,6 +46,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # First: what comes after sees who asks, not the proxy in between.
+    "catalog.proxies.TrustedProxies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -55,6 +58,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    # Last: its answer stands in for the login page's.
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -196,9 +201,17 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, float] = (
 CELERY_TIMEZONE = "UTC"
 
 # --- Security ---
+TRUSTED_PROXIES = ENV.trusted_proxies
+SESSION_ENGINE = "commandcenter.sessions"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.use_https
+if ENV.use_https:
+    # Browsers hold such names to this very host: no subdomain can plant a cookie of its own.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 SESSION_COOKIE_HTTPONLY = True
+# Strict would sign out whoever follows a link from a chat or a mail.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+# Since signing in, whatever is done meanwhile (commandcenter.sessions).
 SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
 SECURE_SSL_REDIRECT = ENV.use_https
 # Orchestrators probe a process directly, not through the proxy that speaks HTTPS.
@@ -233,7 +246,33 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+AUTHENTICATION_BACKENDS = [
+    # First: refuses who is locked out, and signs in nobody.
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    # Permissions that are held for some tenants only.
+    "catalog.grants.GrantBackend",
+]
 LOGIN_URL = "admin:login"
+
+# --- Lockout (docs/security.md says why these) ---
+AXES_HANDLER = "commandcenter.lockout.LockoutHandler"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+#: Failures with one name from all addresses together; it does not bind those that somebody signed in from before.
+LOGIN_FAILURES_PER_NAME = 50
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+# Trying on while locked out does not make it longer: nobody can keep others out for good.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_USERNAME_CALLABLE = "commandcenter.lockout.name_to_keep"
+AXES_CLIENT_IP_CALLABLE = "commandcenter.lockout.address_to_keep"
+AXES_CLIENT_STR_CALLABLE = "commandcenter.lockout.told_in_logs"
+AXES_LOCKOUT_CALLABLE = "commandcenter.lockout.locked_out"
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
+AXES_VERBOSE = False
+# The Command Center has pages of its own for them.
+AXES_ENABLE_ADMIN = False
 
 # --- Language, time, files ---
 LANGUAGE_CODE = "en"
@@ -268,6 +307,8 @@ LOGGING = {
         "django": {"handlers": [], "propagate": True},
         # Addresses of webhooks may hold secrets, and one line per event tells nobody anything.
         "httpx": {"level": "WARNING"},
+        # Each step of each sign-in; failures and lockouts are warnings.
+        "axes": {"level": "WARNING"},
         # One line a minute per task is enough; failures are logged by the tasks themselves.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

@@ -36,9 +36,11 @@ def main() -> int:
     if options.demo:
         from django.utils import timezone
 
+        from commandcenter.recorder import recorded
         from demo.load import example_conversation, load_demo
 
-        credentials = load_demo(timezone.now, _say)
+        with recorded("demo", "python -m config.embedded --demo"):
+            credentials = load_demo(timezone.now, _say)
         conversation = example_conversation("aurora", "essayist", timezone.now())
     with ExitStack() as running:
         _start_celery(running)
@@ -187,7 +189,7 @@ def _announce(url: str, credentials: Any, conversation: str) -> None:
         }
         lines += [
             f"  admin login      admin / {credentials.admin_password}",
-            f"  operator login   operator / {credentials.operator_password}   (looks, changes nothing)",
+            f"  operator login   operator / {credentials.operator_password}   (overrides for single tenants)",
             "",
             "  Ask for a profile:",
             "",

@@ -61,6 +61,25 @@ def test_of_twenty_with_one_version_one_wins_and_the_others_see_both_states(prod
     end(product, winner)
 
 
+def test_of_twenty_who_change_a_persona_as_they_saw_it_one_wins(product: Product) -> None:
+    path = f"/settings/personas/{ASKED['persona']}"
+    seen = product.client.get(path)
+    before = entries(product)
+
+    def change(number: int) -> Any:
+        body = {"min_samples": 40 + number, "reason": f"change number {number}"}
+        return product.client.patch(path, json=body, headers={"If-Match": seen.headers["ETag"]})
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(change, range(20)))
+    assert Counter(answer.status_code for answer in answers) == Counter({409: 19, 200: 1})
+    assert entries(product) - before == Counter({"update": 1})
+    [winner] = [answer for answer in answers if answer.status_code == 200]
+    back = {"min_samples": seen.json()["min_samples"], "reason": "back to what it was"}
+    headers = {"If-Match": winner.headers["ETag"]}
+    assert product.client.patch(path, json=back, headers=headers).status_code == 200
+
+
 def test_an_override_is_in_effect_in_every_process_within_5_seconds(product: Product, tmp_path: Path) -> None:
     [port] = free_ports(1)
     product.apart.start_web(port)
@@ -79,7 +98,8 @@ def test_an_override_is_in_effect_in_every_process_within_5_seconds(product: Pro
             }
             return told | {worker.client.select(**ASKED, conversation_id="everywhere").reason}
 
-        assert reasons() == {"ranked"}
+        # The tests before made changes, too.
+        wait_until(lambda: reasons() == {"ranked"}, "no lock in any process", timeout=5)
         made = product.client.post(URL, json=LOCK).json()
         began = time.monotonic()
         wait_until(lambda: reasons() == {"override_lock"}, "the lock in every process", timeout=5)

@@ -1,6 +1,6 @@
 """Metrics of profiles over trailing windows, read from roll-ups only."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -59,11 +59,12 @@ def _part(table: str, number: int, columns: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What totals are of. ``tenant`` None: over all tenants."""
+    """What totals are of. ``tenant`` None: over all tenants; ``task`` None: over all tasks asked for."""
 
     tenant: str | None
     persona: str
     profile: str
+    task: str | None = None
 
 
 def read_totals(
@@ -71,22 +72,28 @@ def read_totals(
     span: Span,
     *,
     by_tenant: bool = True,
+    by_task: bool = False,
     tenant: str | None = None,
     persona: str | None = None,
     task: str | None = None,
+    profiles: Collection[str] | None = None,
 ) -> dict[Key, Totals]:
-    """Exact totals per profile and scope; with ``by_tenant`` False per persona over all tenants.
+    """Exact totals per profile and scope; with ``by_tenant`` False per persona over all tenants, with ``by_task`` per
+    task, too. ``profiles``: only these (at least one; None: all).
 
     Whole hours come from rollup_1h, the ends from rollup_5m: the same sums, far fewer rows. Raises
     ClickHouseError.
     """
-    columns = "tenant, persona, profile" if by_tenant else "persona, profile"
+    columns = ("tenant, " if by_tenant else "") + "persona, profile" + (", task" if by_task else "")
     parts, parameters = _parts(span, columns)
     conditions = ""
     for name, value in (("tenant", tenant), ("persona", persona), ("task", task)):
         if value is not None:
             conditions += f" AND {name} = %({name})s"
             parameters[name] = value
+    if profiles is not None:
+        conditions += " AND profile IN %(profiles)s"
+        parameters["profiles"] = tuple(sorted(profiles))
     union = " UNION ALL ".join(parts).replace("{conditions}", conditions)
     rows = clickhouse.query(
         f"""
@@ -95,7 +102,9 @@ def read_totals(
         """,
         parameters,
     )
-    return {Key(row.get("tenant"), row["persona"], row["profile"]): _totals(row) for row in rows}
+    return {
+        Key(row.get("tenant"), row["persona"], row["profile"], row.get("task")): _totals(row) for row in rows
+    }
 
 
 def _parts(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:

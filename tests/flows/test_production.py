@@ -112,6 +112,22 @@ def test_killed_workers_and_a_stopped_clickhouse_lose_nothing_and_stop_no_select
             wait_until(lambda: select(client)["reason"] == "ranked", "a ranked decision", timeout=90)
 
 
+def guess(port: int, token: str, forwarded: str) -> int:
+    """Try to sign in through the proxy; the status."""
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/admin/login/",
+        data={"username": "boss", "password": "guess", "csrfmiddlewaretoken": token},
+        headers={
+            "Host": "localhost",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-For": forwarded,
+            "Referer": "https://localhost/admin/login/",
+            "Cookie": f"__Host-csrftoken={token}",
+        },
+    )
+    return answer.status_code
+
+
 def test_production_settings_serve_over_https_only(
     servers: tuple[str, str, ClickHouseServer], tmp_path: Path
 ) -> None:
@@ -124,6 +140,7 @@ def test_production_settings_serve_over_https_only(
         "REDIS_URL": broker,
         "CLICKHOUSE_URL": clickhouse.url("selection"),
         "AUDIT_SIGNING_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "TRUSTED_PROXIES": "127.0.0.1",
     }
     with apart(tmp_path, **environment) as product:
         product.manage("migrate")
@@ -142,6 +159,12 @@ def test_production_settings_serve_over_https_only(
             )
             assert login.status_code == 200
             assert "PRODUCTION" in login.text
+            assert login.headers["Set-Cookie"].startswith("__Host-csrftoken=")
             assert "Secure" in login.headers["Set-Cookie"]
+            token = login.cookies["__Host-csrftoken"]
+            assert [guess(product.port, token, "198.51.100.9") for _ in range(5)] == [200] * 4 + [429]
+            # By the address that the proxy told, not by the proxy's own, nor by one that the client made up.
+            assert guess(product.port, token, "198.51.100.10") == 200
+            assert guess(product.port, token, "1.1.1.1, 198.51.100.9") == 429
             foreign = httpx.get(f"http://127.0.0.1:{product.port}/", headers={"Host": "evil.example"})
             assert foreign.status_code == 400

@@ -284,7 +284,7 @@ ADMIN_PAGES = {
     "app_list": 302,
 }
 VIEWS = ("changelist", "add", "change", "delete", "history")
-ARGUMENTS = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
     "view_on_site": {"content_type_id": 1, "object_id": 1},
     "app_list": {"app_label": "catalog"},
 }

@@ -28,6 +28,7 @@ app.conf.beat_schedule = {
     "record-expiries": _every(30, "overrides.tasks.record_expiries"),
     "write-audit-checkpoint": _every(300, "overrides.tasks.write_audit_checkpoint"),
     "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),
+    "measure-overrides": _every(300, "routing.tasks.measure_overrides"),
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),

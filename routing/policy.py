@@ -249,7 +249,7 @@ class Bundle:
         """Go on with what was worked out of the scores, when nothing that it follows from changed."""
         same = self.profiles == last.profiles and self.enabled_tiers == last.enabled_tiers
         if same and self.snapshot is last.snapshot:
-            self.__dict__["views"] = last.views
+            self.__dict__["views"], self.__dict__["glances"] = last.views, last.glances
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``from_dict`` gives back an equal bundle."""

@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from routing import archive, events, health, snapshots, webhooks
+from routing import archive, events, health, metering, snapshots, webhooks
 from routing.journal import journal
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease
@@ -67,6 +67,20 @@ def check_alerts() -> bool:
             return False
         repeat = timedelta(seconds=settings.ALERT_REPEAT_SECONDS)
         return health.check_alert(timezone.now(), repeat) is not None
+
+
+@shared_task
+def measure_overrides() -> int:
+    """Measure what standing overrides have cost or saved. While ClickHouse is away the last figures stay."""
+    now = timezone.now()
+    with lease("meter", now) as won:
+        if not won:
+            return 0
+        try:
+            return metering.measure_standing(get_clickhouse(), now, renew=lambda: won.renew(timezone.now()))
+        except ClickHouseError as error:
+            log.warning("meter: %s", error)
+            return 0
 
 
 @shared_task

@@ -1,14 +1,19 @@
 """Admin pages of the catalogue."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpRequest
+from django.utils import timezone
 from rest_framework_api_key.models import APIKey
 
+from catalog import keys
 from catalog.models import ModelProfile, Persona, PriceRevision, ScopeDefault, ServiceKey, Tenant
 
 # The library's own model has no verbs or tenants; ServiceKey takes its place.
@@ -134,6 +139,9 @@ class ScopeDefaultAdmin(admin.ModelAdmin[ScopeDefault]):
     autocomplete_fields = ["tenant", "persona", "profile"]
 
 
+_TENANTS_SHOWN = 5
+
+
 class ServiceKeyForm(forms.ModelForm[ServiceKey]):
     verbs = forms.MultipleChoiceField(choices=ServiceKey.Verb, widget=forms.CheckboxSelectMultiple)
 
@@ -157,6 +165,7 @@ class ServiceKeyAdmin(admin.ModelAdmin[ServiceKey]):
     list_filter = ["revoked", "all_tenants"]
     search_fields = ["prefix", "name"]
     autocomplete_fields = ["tenants"]
+    actions = ["rotate", "rotate_at_once", "revoke"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServiceKey]:
         return (
@@ -169,10 +178,62 @@ class ServiceKeyAdmin(admin.ModelAdmin[ServiceKey]):
             messages.warning(request, f"Copy the key now, it is not shown again: {key}")
         super().save_model(request, obj, form, change)
 
+    @admin.action(description="Rotate: a new key each, the old one ends in 24 hours", permissions=["rotate"])
+    def rotate(self, request: HttpRequest, chosen: QuerySet[ServiceKey]) -> None:
+        self._rotate(request, chosen, keys.OVERLAP)
+
+    @admin.action(description="Rotate: a new key each, the old one ends now", permissions=["rotate"])
+    def rotate_at_once(self, request: HttpRequest, chosen: QuerySet[ServiceKey]) -> None:
+        self._rotate(request, chosen, timedelta(0))
+
+    def _rotate(self, request: HttpRequest, chosen: QuerySet[ServiceKey], overlap: timedelta) -> None:
+        def rotate(key: ServiceKey) -> str:
+            new, secret = keys.rotate(key, timezone.now(), overlap)
+            self.log_addition(request, new, f"Rotated from {key.prefix}.")
+            return f"{key.name}: copy the new key now, it is not shown again: {secret}"
+
+        self._each(request, chosen, rotate, messages.WARNING)
+
+    @admin.action(description="Revoke: end them for good", permissions=["change"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ServiceKey]) -> None:
+        def revoke(key: ServiceKey) -> str:
+            keys.revoke(key, timezone.now())
+            return f"{key.prefix} ({key.name}) is revoked; every process refuses it within 5 seconds."
+
+        self._each(request, chosen, revoke, messages.SUCCESS)
+
+    def _each(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[ServiceKey],
+        change: Callable[[ServiceKey], str],
+        level: int,
+    ) -> None:
+        """Change each of the keys, audited as a change on its page is: both or neither."""
+        for pk in chosen.values_list("pk", flat=True):
+            try:
+                with transaction.atomic():
+                    key = self.get_object(request, pk)
+                    if key is None:
+                        continue  # deleted a moment ago
+                    told = change(key)
+                    self.log_change(request, key, told if level == messages.SUCCESS else "Rotated.")
+            except keys.KeyEnded as ended:
+                messages.error(request, str(ended))
+            else:
+                messages.add_message(request, level, told)
+
+    def has_rotate_permission(self, request: HttpRequest) -> bool:
+        return self.has_add_permission(request) and self.has_change_permission(request)
+
     @admin.display(description="verbs")
     def verb_list(self, key: ServiceKey) -> str:
         return ", ".join(key.verbs)
 
     @admin.display(description="tenants")
     def tenant_list(self, key: ServiceKey) -> str:
-        return "all" if key.all_tenants else ", ".join(tenant.slug for tenant in key.tenants.all()) or "none"
+        if key.all_tenants:
+            return "all"
+        slugs = [tenant.slug for tenant in key.tenants.all()]
+        more = f" and {len(slugs) - _TENANTS_SHOWN} more" if len(slugs) > _TENANTS_SHOWN else ""
+        return ", ".join(slugs[:_TENANTS_SHOWN]) + more or "none"

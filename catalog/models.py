@@ -1,14 +1,14 @@
 """What exists: tenants, personas with their SLA and weights, model profiles, prices, service keys."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, URLValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.lookups import GreaterThan, LessThan
-from rest_framework_api_key.models import AbstractAPIKey
+from rest_framework_api_key.models import AbstractAPIKey, APIKeyManager
 
 from catalog.grants import TenantGrant
 from catalog.slugs import MAX_LENGTH, validate_slug
@@ -300,8 +300,19 @@ class PriceRevision(PolicyModel):
         return f"{self.profile} from {self.valid_from:%Y-%m-%d %H:%M} UTC"
 
 
+class ServiceKeyManager(APIKeyManager):
+    """Makes keys whose id is their prefix: the library's own has the hash in it, and ids stand in addresses."""
+
+    def assign_key(self, obj: Any) -> str:
+        key: str = super().assign_key(obj)
+        obj.id = obj.prefix
+        return key
+
+
 class ServiceKey(AbstractAPIKey):
     """A machine's key: hashed, bound to verbs and tenants. The key itself is shown once, when made."""
+
+    objects: ClassVar[ServiceKeyManager] = ServiceKeyManager()
 
     class Verb(models.TextChoices):
         SELECT = "select", "select: ask for a profile"

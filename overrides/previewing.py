@@ -45,7 +45,7 @@ def register(previewer: Previewer) -> None:
 def preview(proposal: Proposal, tenants: frozenset[str] | None, now: datetime) -> dict[str, Any]:
     """What the change would do to the scopes of these tenants (None: all); docs/overrides.md explains the members.
 
-    Raises ValidationError for values that no persona may have, ValueError for names that are not in the catalogue.
+    Raises ValidationError for values that no persona may have, ValueError for fields that it has not.
     """
     if _previewer is None:
         raise RuntimeError("Nobody has registered to preview changes: is the routing app installed?")

@@ -12,7 +12,7 @@ from routing.bundle import current_bundle
 from routing.comparing import Change, Key, Shares, Side, compare, keys_of, named_tasks, tasks_of
 from routing.engine import Bundle
 from routing.gates import Verdict
-from routing.proposed import parts_of, proposed
+from routing.proposed import NotKnownYet, parts_of, proposed
 from routing.scoring import Scorecard, gate_to_dict
 from routing.traffic import Traffic, read_traffic
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
@@ -21,42 +21,42 @@ log = logging.getLogger(__name__)
 
 #: Scopes shown; the counts are of all.
 MOST = 50
+_UNREAD = "What this would make of the profiles does not follow from their scorecards, and metrics cannot be read now."
 
 
 def preview(proposal: Proposal, tenants: frozenset[str] | None, now: datetime) -> dict[str, Any]:
     """JSON values, of the scopes that a caller of these tenants (None: all) may see; docs/overrides.md explains them.
 
-    Raises ValidationError for a persona's values, ValueError for names that are not in the catalogue.
+    Raises ValidationError for a persona's values, ValueError for values that no persona has.
     """
     bundle = current_bundle()
     try:
         after = proposed(bundle, proposal, get_clickhouse())
     except ClickHouseError as error:
         log.warning("preview: %s", error)
-        after = None
-    told = after or bundle
-    tasks = named_tasks((bundle.standing, told.standing))
+        return _unknown(bundle, _UNREAD)
+    except NotKnownYet as name:
+        return _unknown(bundle, f"The policy that this process decides by does not know {name} yet.")
+    tasks = named_tasks((bundle.standing, after.standing))
     seen = (slug for slug in bundle.tenants if tenants is None or slug in tenants)
-    keys = keys_of(parts_of(bundle, told, proposal), seen, bundle.personas, tasks)
-    if after is None:
-        return _unknown(bundle, len(keys))
+    keys = keys_of(parts_of(bundle, after, proposal), seen, bundle.personas, tasks)
     felt = [change for change in compare(bundle, after, keys, now) if change.is_felt]
     apart = any(tasks_of(tasks, change.key.tenant, change.key.persona) or change.key.task for change in felt)
     traffic = read_traffic(now, tenants, tasks if apart else None)
     return _answer(bundle, len(keys), felt, traffic)
 
 
-def _unknown(bundle: Bundle, checked: int) -> dict[str, Any]:
+def _unknown(bundle: Bundle, why: str) -> dict[str, Any]:
     return {
-        **_answer(bundle, checked, [], None),
+        **_answer(bundle, 0, [], None),
+        "scopes_checked": None,
         "scopes_changed": None,
         "profiles_changed": None,
         "breaches": None,
         "problems": None,
         "conversations_per_hour": None,
         "share_of_traffic": None,
-        "unknown": "What this SLA would make of the profiles does not follow from their scorecards, and the metrics "
-        "cannot be read now.",
+        "unknown": why,
     }
 
 

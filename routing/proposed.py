@@ -27,11 +27,15 @@ class _Asked:
     new: ScoringRules
 
 
+class NotKnownYet(Exception):
+    """The change names something that the bundle does not have: it is newer than the bundle, or does not exist."""
+
+
 def proposed(bundle: Bundle, proposal: Proposal, clickhouse: ClickHouse) -> Bundle:
-    """Raises ValidationError for a persona's values, ValueError for names that are not in the catalogue, and
+    """Raises ValidationError for a persona's values, ValueError for values that no persona has, NotKnownYet, and
     ClickHouseError when scores do not follow from scorecards and the metrics cannot be read."""
-    _check_names(bundle, proposal)
     rows = _personas(proposal)
+    _check_names(bundle, proposal, rows)
     asked = {slug: _asked(row, proposal.personas.get(slug, {})) for slug, row in rows.items()}
     after = replace(
         bundle,
@@ -57,21 +61,24 @@ def parts_of(bundle: Bundle, after: Bundle, proposal: Proposal) -> list[Part]:
     return parts
 
 
-def _check_names(bundle: Bundle, proposal: Proposal) -> None:
+def _check_names(bundle: Bundle, proposal: Proposal, rows: Mapping[str, Persona]) -> None:
     """Names must be known: an override for nobody would read as one without effect."""
     tenants = {o.tenant for o in proposal.add} | {*proposal.kill_switch}
     tenants |= {tenant for tenant, _ in proposal.scope_defaults}
     personas = {o.persona for o in proposal.add} | {*proposal.personas}
     personas |= {persona for _, persona in proposal.scope_defaults}
     profiles = {o.profile for o in proposal.add} | {*proposal.scope_defaults.values()}
+    profiles |= {changed.get("default_profile") for changed in proposal.personas.values()}
+    wanted = {*proposal.personas, *(persona for _, persona in proposal.scope_defaults)}
     known: tuple[tuple[str, set[Any], Mapping[str, object]], ...] = (
         ("tenant", tenants, bundle.tenants),
         ("persona", personas, bundle.personas),
+        ("persona", wanted, rows),
         ("profile", profiles, bundle.profiles),
     )
     for what, names, there in known:
         if unknown := sorted(names - {None} - there.keys()):
-            raise ValueError(f"There is no {what} '{unknown[0][:80]}'.")
+            raise NotKnownYet(f"the {what} '{unknown[0][:80]}'")
 
 
 def _standing(standing: Standing, proposal: Proposal) -> Standing:
@@ -139,8 +146,6 @@ def _bundle_personas(
     found = {}
     for slug, changed in proposal.personas.items():
         row, default = rows[slug], changed.get("default_profile", bundle.personas[slug].default_profile)
-        if default not in bundle.profiles:
-            raise ValueError(f"There is no profile '{str(default)[:80]}'.")
         found[slug] = BundlePersona(
             slug=slug,
             enabled=row.enabled,

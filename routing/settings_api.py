@@ -16,7 +16,8 @@ from routing.metering import regret
 from routing.regret import Source, Verdict
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 
-_VERDICTS = [(verdict.value, verdict.value) for verdict in Verdict]
+# Plain text in the schema: a replay has verdicts, too, and one name cannot mean both.
+_VERDICTS = f"One of {', '.join(Verdict)}."
 
 
 class GivenSerializer(serializers.Serializer[Any]):
@@ -40,7 +41,7 @@ class RegretScopeSerializer(serializers.Serializer[Any]):
     tenant = serializers.CharField()
     persona = serializers.CharField()
     task = serializers.CharField(allow_null=True, help_text="null: all that no override names.")
-    verdict = serializers.ChoiceField(choices=_VERDICTS)
+    verdict = serializers.CharField(help_text=_VERDICTS)
     regret_usd = serializers.CharField(allow_null=True)
     min_samples = serializers.IntegerField()
     given = GivenSerializer()
@@ -57,7 +58,7 @@ class RegretSerializer(serializers.Serializer[Any]):
     measured_from = serializers.DateTimeField(allow_null=True)
     measured_to = serializers.DateTimeField(allow_null=True)
     measured_at = serializers.DateTimeField()
-    verdict = serializers.ChoiceField(choices=_VERDICTS)
+    verdict = serializers.CharField(help_text=_VERDICTS)
     regret_usd = serializers.CharField(allow_null=True, help_text="Negative: saved.")
     regret_interval = serializers.CharField(allow_null=True, help_text="null: a point estimate.")
     estimate = serializers.CharField()

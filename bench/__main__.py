@@ -40,7 +40,7 @@ def run(names: set[str], urls: dict[str, str], *, quick: bool) -> Iterator[Line]
         "endpoint": lambda: deciding.endpoint(500 if quick else 2_000, rounds=3),
         # Last of these: its tenants would be in the others' way.
         "overrides": lambda: overrides.overrides(
-            10_000 if quick else 100_000, requests=300 if quick else 1_000, rounds=3
+            10_000 if quick else 100_000, requests=300 if quick else 1_000, rounds=3 if quick else 5
         ),
     }
     for name, bench in small.items():

@@ -44,7 +44,28 @@ def overrides(most: int, requests: int, rounds: int) -> list[Line]:
         with rebuilding() as rebuilt:
             during.append(ask())
         assert rebuilt, "there was no rebuild to measure beside"
+    effect = tuple(_until_in_effect() for _ in range(rounds))
+    lines.append(Line(f"another process's change in effect, {most:,} overrides", "s", effect, 5))
     return [*lines, *_selections(most, none, many, during)]
+
+
+def _until_in_effect() -> float:
+    """Seconds from a change by another process to a bundle that has it, asked for all the time as a busy process
+    would."""
+    from django.conf import settings
+    from django.db.models import F
+
+    from catalog.versions import PolicyVersion
+    from routing.bundle import BundleKeeper, apart
+
+    keeper = BundleKeeper(settings.BUNDLE_REFRESH_SECONDS, run=apart)
+    before = keeper.current().version
+    # By itself, without what tells the keepers of this process.
+    PolicyVersion.objects.update(number=F("number") + 1)
+    began = time.perf_counter()
+    while keeper.current().version == before:
+        time.sleep(0.01)
+    return time.perf_counter() - began
 
 
 def _bundle(count: int, rounds: int) -> list[Line]:

@@ -5,8 +5,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
 
 from commandcenter.audited import AUDITED, Audited
+from commandcenter.tabs import TAB_OF, TABS
 from commandcenter.tenant_bound import TenantBound
 
 
@@ -28,5 +30,17 @@ class CommandCenterSite(admin.AdminSite):
             bound = type(f"Bound{page.__name__}", (*mixed, page), {"__module__": page.__module__})
             super().register(model, bound, **options)
 
+    def get_urls(self) -> list[Any]:
+        from commandcenter.urls import pages  # it imports the site's pages, which import models
+
+        return [*pages(self.admin_view), *super().get_urls()]
+
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        return {**super().each_context(request), "deployment_mode": settings.MODE.value}
+        match = request.resolver_match
+        return {
+            **super().each_context(request),
+            "deployment_mode": settings.MODE.value,
+            "tabs": [(name, label, reverse(f"admin:{name}")) for name, label in TABS],
+            # Pages of the catalogue belong to its tab.
+            "tab": TAB_OF.get(match.url_name or "", "index") if match else "",
+        }

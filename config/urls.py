@@ -11,7 +11,7 @@ from catalog import problems
 from routing.health_api import MetricsView, readyz
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", RedirectView.as_view(pattern_name="admin:overview")),
     path("admin/", admin.site.urls),
     path("readyz", readyz, name="readyz"),
     path("metrics", MetricsView.as_view(), name="metrics"),

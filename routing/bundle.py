@@ -129,6 +129,20 @@ class BundleKeeper:
         if self._built is not None and self._monotonic() - self._began_at >= self._refresh_seconds:
             self._start()
 
+    def caught_up(self, patience: float) -> Bundle:
+        """For whoever just changed the policy and shows what came of it: the bundle with that change in it, or after
+        ``patience`` seconds the last one there is. Raises as ``current``."""
+        until = self._monotonic() + patience
+        bundle = self.current()
+        wanted = current_version()
+        while self._built is not None and self._built.version.policy < wanted:
+            left = until - self._monotonic()
+            if left <= 0:
+                return bundle
+            self._start()
+            self._idle.wait(left)
+        return self._built.bundle if self._built is not None else bundle
+
     def _is_due(self) -> bool:
         return self._monotonic() - self._checked_at >= self._refresh_seconds
 
@@ -248,12 +262,20 @@ run: Callable[[Work], None] = apart
 
 def current_bundle() -> Bundle:
     """The bundle of this process."""
+    return _kept().current()
+
+
+def caught_up_bundle(patience: float = 3.0) -> Bundle:
+    """The bundle of this process with everything that is committed by now in it, waited for so many seconds."""
+    return _kept().caught_up(patience)
+
+
+def _kept() -> BundleKeeper:
     global _keeper
     with _keeper_lock:
         if _keeper is None:
             _keeper = BundleKeeper(settings.BUNDLE_REFRESH_SECONDS, run=run)
-        keeper = _keeper
-    return keeper.current()
+        return _keeper
 
 
 def forget_bundle() -> None:

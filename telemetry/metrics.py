@@ -42,7 +42,8 @@ def trailing(window: Window, now: datetime) -> Span:
     return Span(start, running if running == now else running + _FIVE_MINUTES)
 
 
-_SUMS = ", ".join(
+#: What totals are summed from, in SQL.
+SUMS = ", ".join(
     f"sum({field.name}) AS s_{field.name}"
     for field in fields(Totals)
     if field.name not in ("latency", "last_event_at")
@@ -97,13 +98,13 @@ def read_totals(
     union = " UNION ALL ".join(parts).replace("{conditions}", conditions)
     rows = clickhouse.query(
         f"""
-        SELECT {columns}, {_SUMS}, sumForEach(latency) AS s_latency, max(last_event_at) AS s_last_event_at
+        SELECT {columns}, {SUMS}, sumForEach(latency) AS s_latency, max(last_event_at) AS s_last_event_at
         FROM ({union}) GROUP BY {columns}
         """,
         parameters,
     )
     return {
-        Key(row.get("tenant"), row["persona"], row["profile"], row.get("task")): _totals(row) for row in rows
+        Key(row.get("tenant"), row["persona"], row["profile"], row.get("task")): totals_of(row) for row in rows
     }
 
 
@@ -127,5 +128,6 @@ def _parts(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:
     return parts, parameters
 
 
-def _totals(row: Mapping[str, Any]) -> Totals:
+def totals_of(row: Mapping[str, Any]) -> Totals:
+    """From a row of ``SUMS``."""
     return Totals(**{field.name: row[f"s_{field.name}"] for field in fields(Totals)})

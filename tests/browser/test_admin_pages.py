@@ -37,7 +37,7 @@ def test_every_list_and_add_page_opens_without_a_complaint(console: Console) -> 
 
 def test_the_root_leads_to_the_console(console: Console) -> None:
     console.open("/")
-    assert console.page.url.endswith("/admin/")
+    assert console.page.url.endswith("/admin/center/")
 
 
 def test_an_admin_flips_the_flag_and_policy_changes_with_it(console: Console) -> None:

@@ -31,7 +31,7 @@ class TenantGrantInline(admin.TabularInline[TenantGrant, Any]):
 
 
 @admin.register(User)
-class PeopleAdmin(UserAdmin):
+class PeopleAdmin(UserAdmin[User]):
     """Only a superuser makes superusers, or touches one: an admin could otherwise become one."""
 
     list_display = ["username", "email", "is_staff", "is_active", "is_superuser", "last_login"]

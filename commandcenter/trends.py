@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 2.0
 _HOUR = timedelta(hours=1)
 WIDTH, HEIGHT = 96, 24
+#: The day before must have so many completions, and such a share of today's, to be compared with.
+_ENOUGH, _COMPARABLE = 30, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ def trends_of(cards: Sequence[Card], now: datetime) -> dict[tuple[str, str], Tre
 def _trend(hours: list[Totals | None]) -> Trend:
     before, today = hours[:24], hours[24:]
     was, now = (merge(part for part in half if part is not None) for half in (before, today))
+    if was.requests < _ENOUGH or was.requests < now.requests * _COMPARABLE:
+        was = Totals()  # a change against a handful of completions would tell of chance
     return Trend(
         cost=_line(
             "cost per completion",

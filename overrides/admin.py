@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from waffle.models import Sample, Switch
 
 from catalog.lookonly import LookOnly
-from overrides.models import AuditEntry, Flag, FlagTenant, KillSwitch, Override
+from overrides.models import AuditEntry, ChangeRequest, Flag, FlagTenant, KillSwitch, Override
 
 # Only flags are used here; a switch or sample page would promise what nothing reads.
 for unused in (Sample, Switch):
@@ -82,6 +82,14 @@ class OverrideAdmin(LookOnly):
 class KillSwitchAdmin(LookOnly):
     list_display = ["tenant", "on", "changed_by", "changed_at", "reason"]
     list_select_related = ["tenant"]
+
+
+@admin.register(ChangeRequest)
+class ChangeRequestAdmin(LookOnly):
+    list_display = ["id", "kind", "target", "tenant", "state", "requested_by", "requested_at", "reason"]
+    list_filter = ["state", "kind"]
+    search_fields = ["=tenant", "=requested_by"]
+    search_help_text = "A tenant or who asked, exactly."
 
 
 @admin.register(AuditEntry)

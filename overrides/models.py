@@ -129,7 +129,15 @@ class Override(PolicyModel):
             )
         ]
         indexes = [
-            models.Index(fields=["tenant", "persona"], condition=Q(revoked_at=None), name="override_standing")
+            models.Index(
+                fields=["tenant", "persona"], condition=Q(revoked_at=None), name="override_standing"
+            ),
+            # What ended by the clock and is not told yet: a handful, among however many.
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(revoked_at=None, expiry_recorded=False),
+                name="override_ending",
+            ),
         ]
         permissions = [
             ("override_without_expiry", "May make overrides that never expire"),

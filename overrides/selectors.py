@@ -13,9 +13,9 @@ def visible(tenants: frozenset[str] | None) -> QuerySet[Override]:
     return within(Override.objects.select_related("tenant", "persona", "profile"), tenants)
 
 
-def standing(now: datetime) -> QuerySet[Override]:
-    """Neither revoked nor expired."""
-    return visible(None).filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+def standing(now: datetime, tenants: frozenset[str] | None = None) -> QuerySet[Override]:
+    """Neither revoked nor expired; of these tenants (None: all)."""
+    return visible(tenants).filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
 
 def audit_entries(tenants: frozenset[str] | None) -> QuerySet[AuditEntry]:

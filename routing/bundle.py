@@ -137,7 +137,7 @@ class BundleKeeper:
         wanted = current_version()
         while self._built is not None and self._built.version.policy < wanted:
             left = until - self._monotonic()
-            if left <= 0:
+            if left <= 0 or self._failed:
                 return bundle
             self._start()
             self._idle.wait(left)

@@ -166,7 +166,7 @@ def _score(
             choose_evidence(profile, own_day, own_hour, shared_day, shared_hour, rules.min_samples)
         )
     cards = score_scope(rules, incumbent, evidence)
-    return ScopeScores(scorecards=cards, as_of=_as_of(evidence), incumbent=incumbent)
+    return ScopeScores(scorecards=cards, as_of=_as_of(evidence), incumbent=incumbent, rules=rules)
 
 
 def _as_of(evidence: Iterable[Evidence]) -> datetime | None:

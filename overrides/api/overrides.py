@@ -111,7 +111,7 @@ class OverridesView(SettingsView):
         asked = query.validated_data
         found = selectors.visible(caller(request).tenants)
         if asked["standing"]:
-            found = found.filter(pk__in=selectors.standing(timezone.now()).values("pk"))
+            found = selectors.standing(timezone.now(), caller(request).tenants)
         for name, path in (
             ("tenant", "tenant__slug"),
             ("persona", "persona__slug"),

@@ -51,6 +51,7 @@ def overview(request: HttpRequest, who: Caller) -> HttpResponse:
         "trends_unknown": trends is None,
         "counts": counts_of(cards),
         "wanted": wanted,
+        "may_override_any": "override" in who.verbs,
         "entries": [] if is_fragment(request) else recent(who),
         "sorts": SORTS,
         "reasons": [reason.value for reason in Reason],

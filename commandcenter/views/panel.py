@@ -26,7 +26,7 @@ from commandcenter.shell import page, render
 from commandcenter.toasts import Toast, only_toast, with_toast
 from commandcenter.trends import trends_of
 from commandcenter.views.overview import counts_of, view_of
-from overrides import approvals, changes, idempotency, selectors, services
+from overrides import approvals, changes, four_eyes, idempotency, selectors, services
 from overrides.changes import Change
 from overrides.models import AuditEntry, Override
 from overrides.previewing import preview
@@ -82,7 +82,7 @@ def _previewed(request: HttpRequest, who: Caller, chosen: Chosen) -> dict[str, A
         **told,
         "shadowing": shadowing(proposal.add[0], now, who.tenants),
         "broad": is_broad(chosen, told),
-        "waits": approvals.four_eyes.protected(about.scopes),
+        "waits": four_eyes.protected(about.scopes),
         "first": told["scopes"][:5],
     }
 

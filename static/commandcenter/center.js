@@ -143,6 +143,17 @@ async function copyText(button) {
   }
 }
 
+// --- A link that takes the page's filters along, whatever they are when it is followed ---
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-adds-query]");
+  if (!link) return;
+  const query = new URLSearchParams(location.search);
+  query.delete("page");
+  query.set("all", "1");
+  link.search = query.toString();
+});
+
 // --- Keys ---
 
 let went = false;

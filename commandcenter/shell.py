@@ -16,8 +16,9 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
 from catalog.access import Caller, person
-from overrides import selectors
-from overrides.flags import AUTO_MODEL_SELECTION, FlagRow, read_flag
+from overrides.flags import AUTO_MODEL_SELECTION, FlagRow
+from routing.bundle import current_bundle
+from routing.engine import FlagState
 from telemetry import freshness
 from telemetry.freshness_state import Freshness
 
@@ -65,8 +66,9 @@ _CAUSES = {
 
 def state_of(who: Caller, now: datetime) -> State:
     """A handful of small queries; none on ClickHouse."""
-    flag = read_flag()
-    killed_all, killed = selectors.killed()
+    # What decides in this process, and what was read already to show anything at all.
+    bundle = current_bundle()
+    flag, standing = bundle.flag, bundle.standing
     scopes = freshness.read_scopes(now, who.tenants)
     overall = freshness.overall(scopes, now)
     late = overall is not Freshness.FRESH
@@ -75,15 +77,15 @@ def state_of(who: Caller, now: datetime) -> State:
         flag=flag_sentence(flag),
         flag_is_on=flag.everyone is not False
         and bool(flag.everyone or flag.percent or any(flag.tenants.values())),
-        killed_all=killed_all,
-        killed=tuple(sorted(filter(who.may_see, killed))),
+        killed_all=standing.killed_all,
+        killed=tuple(sorted(filter(who.may_see, standing.killed))),
         freshness=overall.value,
         as_of=max((scope.as_of for scope in scopes), default=None),
         cause=_CAUSES[freshness.read_pipeline().cause(now)] if late else None,
     )
 
 
-def flag_sentence(flag: FlagRow) -> str:
+def flag_sentence(flag: FlagRow | FlagState) -> str:
     """The flag in a few words: "on for everybody", "off", "5% of conversations"."""
     if flag.everyone is not None:
         return "on for everybody" if flag.everyone else "off"

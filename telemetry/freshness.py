@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from django.db.models import Min
+from django.db.models import Count, Min
 
 from telemetry import spool
 from telemetry.freshness_state import Freshness, state
@@ -61,12 +61,13 @@ def read_pipeline() -> Pipeline:
     waiting = spool.backlog()
     stages = {stage.name: stage for stage in PipelineStage.objects.all()}
     failing = [stage for stage in stages.values() if stage.is_failing]
+    dirty = DirtyBucket.objects.aggregate(n=Count("pk"), oldest=Min("marked_at"))
     drain, rollup = stages.get("drain"), stages.get("rollup")
     return Pipeline(
         waiting_events=waiting.events,
         oldest_waiting=waiting.oldest,
-        dirty_buckets=DirtyBucket.objects.count(),
-        oldest_dirty=DirtyBucket.objects.aggregate(oldest=Min("marked_at"))["oldest"],
+        dirty_buckets=dirty["n"],
+        oldest_dirty=dirty["oldest"],
         drained_at=drain.succeeded_at if drain else None,
         rolled_up_at=rollup.succeeded_at if rollup else None,
         last_error="; ".join(f"{stage.name}: {stage.error}" for stage in failing),

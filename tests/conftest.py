@@ -24,6 +24,24 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SQLite in a file, as in life: in memory, a live server's threads and the test's would share one connection, and
+    lock each other out. It need not survive a power cut, so it is not synchronised."""
+    from django.conf import settings
+
+    database = settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        database["TEST"] = {
+            **database.get("TEST", {}),
+            "NAME": str(tmp_path_factory.mktemp("db") / "test.sqlite3"),
+        }
+        begin = database["OPTIONS"]["init_command"].replace("synchronous=FULL", "synchronous=OFF")
+        database["OPTIONS"]["init_command"] = begin
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _flush_despite_triggers() -> Iterator[None]:
     """Between transactional tests the database is emptied, which the audit log's triggers refuse: outside

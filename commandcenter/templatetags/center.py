@@ -17,39 +17,42 @@ UNKNOWN = "—"
 
 
 @register.filter
-def usd(value: Decimal | None) -> str:
+def usd(value: Decimal | str | None) -> str:
     """US dollars, with as many places as tell something."""
-    if value is None:
+    if _is_unknown(value):
         return UNKNOWN
-    value = Decimal(value)
-    size = abs(value)
+    known = Decimal(str(value))
+    size = abs(known)
     places = 2 if size >= 1 else 4 if size >= Decimal("0.01") else 6
     text = f"{size:,.{places}f}"
-    return f"-${text}" if value < 0 else f"${text}"
+    return f"-${text}" if known < 0 else f"${text}"
 
 
 @register.filter
-def percent(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value * 100:.1f}%"
+def percent(value: Any) -> str:
+    """A share, 0 to 1."""
+    return UNKNOWN if _is_unknown(value) else f"{value * 100:.1f}%"
 
 
 @register.filter
-def seconds(value: float | None) -> str:
+def seconds(value: Any) -> str:
     """Milliseconds as seconds."""
-    return (
-        UNKNOWN if value is None else f"{value / 1000:.1f} s" if value < 100_000 else f"{value / 1000:,.0f} s"
-    )
+    if _is_unknown(value):
+        return UNKNOWN
+    return f"{value / 1000:.1f} s" if value < 100_000 else f"{value / 1000:,.0f} s"
 
 
 @register.filter
-def count(value: float | None) -> str:
-    return (
-        UNKNOWN
-        if value is None
-        else f"{value:,.0f}"
-        if value >= 10 or value == int(value)
-        else f"{value:.1f}"
-    )
+def count(value: Any) -> str:
+    """A number of things; fewer than ten of them with a tenth."""
+    if _is_unknown(value):
+        return UNKNOWN
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _is_unknown(value: Any) -> bool:
+    # A template's member of nothing is an empty string.
+    return value is None or value == ""
 
 
 @register.simple_tag

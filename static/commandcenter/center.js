@@ -124,8 +124,11 @@ document.addEventListener("htmx:afterSettle", (event) => {
 });
 
 // A change swaps the whole card: the button that opened the panel is a new one with the old one's id.
-document.addEventListener("card-changed", (event) => {
-  const back = document.getElementById((event.detail && event.detail.focus) || opener || "");
+document.addEventListener("htmx:afterSettle", (event) => {
+  const asked = event.detail.requestConfig;
+  if (!asked || asked.verb !== "post" || !opener || document.querySelector("[data-open-panel]")) return;
+  const back = document.getElementById(opener);
+  opener = null;
   if (back) back.focus();
 });
 

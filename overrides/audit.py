@@ -1,7 +1,7 @@
 """The audit log: appended in the transaction of the change it tells of, chained by hashes, never altered."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,8 @@ from rest_framework.request import Request
 from overrides.models import AuditEntry, AuditHead
 
 GENESIS = "0" * 64
+#: Entries are read in pieces of so many.
+_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,11 @@ class Verdict:
     why: str = ""
 
 
-def verify(since: int = 0, since_hash: str = GENESIS) -> Verdict:
+def verify(
+    since: int = 0, since_hash: str = GENESIS, told: Callable[[int], None] = lambda seq: None
+) -> Verdict:
     """Go over the chain: every hash, every link, every number, and the head. ``since``: only over what follows on
-    this entry, which has (or had) this hash."""
+    this entry, which has (or had) this hash. ``told`` is called now and then with the last entry that fits."""
     # Read first: what is appended meanwhile comes after it.
     head = _head()
     expected, previous, at_head = since + 1, since_hash, since_hash
@@ -132,6 +136,8 @@ def verify(since: int = 0, since_hash: str = GENESIS) -> Verdict:
         expected, previous = expected + 1, entry.hash
         if entry.seq == head[0]:
             at_head = entry.hash
+        if entry.seq % _AT_ONCE == 0:
+            told(entry.seq)
     last = expected - 1
     if last < head[0]:
         return Verdict(last, previous, expected, f"the log ends before its head, entry {head[0]}")
@@ -148,4 +154,4 @@ def _head() -> tuple[int, str]:
 
 
 def _in_order(since: int) -> Iterator[AuditEntry]:
-    return AuditEntry.objects.filter(seq__gt=since).order_by("seq").iterator(chunk_size=2000)
+    return AuditEntry.objects.filter(seq__gt=since).order_by("seq").iterator(chunk_size=_AT_ONCE)

@@ -134,6 +134,12 @@ def _parse(line: bytes) -> Checkpoint | None:
     return told if type(told.seq) is int and all(isinstance(text, str) for text in texts) else None
 
 
+def last() -> Checkpoint | None:
+    """The newest genuine one of our file; None: there is none. Raises OSError."""
+    with checkpoint_file().open("rb") as file:
+        return _last(file)
+
+
 def check(checkpoints: Iterable[Checkpoint], keys: Keys) -> None:
     """Hold checkpoints against the log; raises Misfit, naming the first that does not fit."""
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.seq)

@@ -1,25 +1,21 @@
 """`manage.py audit verify|checkpoint|key|export`: whether the audit log is what was written, and a copy of it."""
 
 import base64
-import csv
 import secrets
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import orjson
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_aware
 
-from overrides import checkpoints
-from overrides.audit import MEMBERS, verify
-from overrides.models import AuditEntry
+from overrides import checkpoints, exporting
+from overrides.audit import verify
 from overrides.selectors import audit_entries
 
 
@@ -138,19 +134,21 @@ class Command(BaseCommand):
         self.stdout.write(f"key id: {checkpoints.key_id(public)}")
 
     def _export(self, format: str, since: datetime | None, tenant: str | None, output: str | None) -> None:
-        entries = audit_entries(None if tenant is None else frozenset({tenant})).order_by("seq")
+        entries = audit_entries(None if tenant is None else frozenset({tenant}))
         if since is not None:
             entries = entries.filter(at__gte=since)
-        write = _csv if format == "csv" else _ndjson
+        found = exporting.in_order(entries)
+        lines = exporting.csv_lines(found) if format == "csv" else exporting.ndjson_lines(found)
         if output is None:
-            write(entries.iterator(chunk_size=2000), sys.stdout)
+            sys.stdout.writelines(lines)
             return
         try:
             with open(output, "x", encoding="utf-8", newline="") as file:
-                count = write(entries.iterator(chunk_size=2000), file)
+                count = sum(1 for line in lines if file.write(line))
         except OSError as error:
             raise CommandError(f"{output}: {error.strerror}") from None
-        self.stdout.write(f"{count} entries written to {output}")
+        # The header is no entry.
+        self.stdout.write(f"{count - (format == 'csv')} entries written to {output}")
 
 
 def _trusted(public_keys: list[str] | None) -> checkpoints.Keys:
@@ -170,35 +168,3 @@ def _moment(text: str) -> datetime:
     if moment is None or not is_aware(moment):
         raise ValueError("not an ISO 8601 time with a zone")
     return moment
-
-
-def _row(entry: AuditEntry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in MEMBERS}
-
-
-def _ndjson(entries: Iterator[AuditEntry], file: IO[str]) -> int:
-    count = 0
-    for entry in entries:
-        file.write(orjson.dumps(_row(entry)).decode() + "\n")
-        count += 1
-    return count
-
-
-def _csv(entries: Iterator[AuditEntry], file: IO[str]) -> int:
-    writer = csv.writer(file)
-    writer.writerow(MEMBERS)
-    count = 0
-    for entry in entries:
-        row = _row(entry)
-        row |= {name: orjson.dumps(row[name]).decode() for name in ("before", "after")}
-        row["at"] = entry.at.isoformat()
-        writer.writerow([_inert(row[name]) for name in MEMBERS])
-        count += 1
-    return count
-
-
-def _inert(value: Any) -> Any:
-    """Spreadsheets run cells that begin like a formula: an apostrophe makes them text."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value

@@ -116,6 +116,12 @@ class Selection(models.Model):
             models.Index(
                 fields=["tenant", "conversation_id", "-decided_at"], name="selection_by_conversation"
             ),
+            # Of published ones alone, so that making a decision does not pay for people looking at a scope.
+            models.Index(
+                fields=["tenant", "persona", "-decided_at"],
+                condition=Q(in_clickhouse=True),
+                name="selection_by_scope",
+            ),
             models.Index(fields=["id"], condition=Q(in_clickhouse=False), name="selection_for_clickhouse"),
             models.Index(fields=["id"], condition=Q(fanned_out=False), name="selection_for_webhooks"),
         ]

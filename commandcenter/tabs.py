@@ -3,6 +3,7 @@
 #: Name of the URL to what its tab is called, in this order. The last is Django's own index.
 TABS = (
     ("overview", "Overview"),
+    ("center_providers", "Providers"),
     ("index", "Catalogue"),
 )
 
@@ -10,4 +11,6 @@ TABS = (
 TAB_OF = {
     "overview": "overview",
     "center_scope": "overview",
+    "center_selection": "overview",
+    "center_providers": "center_providers",
 }

@@ -1,0 +1,133 @@
+"""Every page of the Command Center, in both themes and down to 320 px: nothing broken, nothing from elsewhere, nothing
+that shuts people out."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from commandcenter.tabs import TABS
+from overrides import approvals, services
+from overrides.audit import Actor
+from overrides.changes import Change
+from overrides.models import ChangeRequest
+from routing.bundle import forget_bundle
+from routing.models import Selection
+from tests import factories
+from tests.browser.conftest import Console
+from tests.overrides.people import REASON, call
+from tests.routing.scenes import ranked_scope
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+SCOPE = {"tenant": "aurora", "persona": "essayist"}
+
+#: Pages besides the tabs, and how their address is made.
+OTHERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "center_scope": lambda: SCOPE,
+    "center_bulk": dict,
+    "center_request": lambda: {"pk": ChangeRequest.objects.get().pk},
+    "center_selection": lambda: {"decision_id": Selection.objects.get().decision_id},
+    "catalog_tenant_changelist": dict,
+    "catalog_persona_changelist": dict,
+    "catalog_modelprofile_add": dict,
+    "catalog_servicekey_add": dict,
+    "overrides_flag_changelist": dict,
+    "auth_user_changelist": dict,
+}
+PAGES = [*(name for name, _ in TABS), *OTHERS]
+QUERIES = {"center_bulk": "?all=1&profile=incumbent"}
+#: Django admin's own pages scroll sideways within themselves on a narrow screen.
+OWN = [name for name in PAGES if name == "overview" or name.startswith("center_")]
+
+
+def world() -> None:
+    """Something of everything that pages show."""
+    ranked_scope()
+    factories.price(factories.profile("cheap"))
+    now = timezone.now()
+    actor = Actor("user:olga", "operator")
+    wish = services.Wish("exclude", "cheap", REASON, "aurora", None, None, now + timedelta(hours=1))
+    services.create_override(wish, actor, now)
+    services.set_kill_switch("aurora", True, REASON, actor, now)
+    change = Change("kill_switch", "aurora", {"tenant": "aurora", "on": False}, REASON)
+    approvals.propose(change, actor, now)
+    asked = {**SCOPE, "conversation_id": "c-1"}
+    assert call(Client(), "post", "/selections", asked, factories.key("select")).status_code == 200
+    forget_bundle()
+
+
+def address(name: str) -> str:
+    arguments = OTHERS[name]() if name in OTHERS else {}
+    return reverse(f"admin:{name}", kwargs=arguments) + QUERIES.get(name, "")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shuts_nobody_out(console: Console, name: str, theme: str) -> None:
+    world()
+    console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    console.open(address(name))
+    _nothing_serious(console)
+    if name in ("overview", "center_scope"):
+        console.page.click("#override-scope-aurora-essayist")
+        console.page.wait_for_selector("[data-open-panel]")
+        console.page.check("input[name=profile][value=incumbent]")
+        console.page.wait_for_load_state("networkidle")
+        _nothing_serious(console)
+        console.page.fill("form input[name=reason]:not([id^=why])", "looking at the toast")
+        if console.page.locator("input[name=confirm]").count():
+            console.page.fill("input[name=confirm]", "aurora/essayist")
+        console.page.click("button:has-text('Apply')")
+        console.page.locator(".toast").wait_for()
+        _nothing_serious(console)
+
+
+def _nothing_serious(console: Console) -> None:
+    found = Axe().run(console.page).response["violations"]
+    serious = [
+        f"{one['id']}: {node['target']} {node.get('failureSummary', '')}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_page_fits_a_narrow_screen_and_a_wide_one(console: Console, name: str) -> None:
+    world()
+    for width in (320, 1440, 3840):
+        console.page.set_viewport_size({"width": width, "height": 900})
+        console.open(address(name))
+        wide = console.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{wide} px at {width}"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_controls_are_large_enough_to_hit(console: Console, name: str) -> None:
+    world()
+    console.open(address(name))
+    small = console.page.evaluate(
+        """() => [...document.querySelectorAll('#content button, #content select, #content input:not([type=hidden])')]
+            .filter((node) => node.offsetParent !== null && !node.closest('label'))
+            .map((node) => [node.outerHTML.slice(0, 80), node.getBoundingClientRect()])
+            .filter(([, box]) => box.width < 24 || box.height < 24)
+            .filter(([html]) => !html.includes('checkbox') && !html.includes('radio'))
+            .map(([html]) => html)"""
+    )
+    assert small == []
+
+
+def test_the_pages_say_strictly_what_may_run(console: Console) -> None:
+    answer = console.page.goto(console.url + reverse("admin:overview"))
+    assert answer is not None
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "style-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert console.page.locator("[style], script:not([src]):not([type='application/json'])").count() == 0

@@ -100,7 +100,8 @@ def read_charts(
         Line(one.profile, sum(totals.requests for totals in by_hour.values()), by_hour)
         for one, by_hour in found.items()
     ]
-    lines.sort(key=lambda line: (line.profile not in first, -line.n, line.profile))
+    order = {slug: place for place, slug in reversed(list(enumerate(first)))}
+    lines.sort(key=lambda line: (order.get(line.profile, len(first)), -line.n, line.profile))
     return Charts(
         hours=[start + _HOUR * index for index in range(hours)],
         lines=lines[:MOST_LINES],

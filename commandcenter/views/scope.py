@@ -33,7 +33,7 @@ def _known(who: Caller, tenant: str, persona: str) -> Bundle:
 @require_GET
 @page
 def scope(request: HttpRequest, who: Caller, tenant: str, persona: str) -> HttpResponse:
-    """The whole page; its charts come by themselves, so that it never waits for them."""
+    """The whole page; its charts, decisions, overrides and activity come by themselves, so that it waits for none."""
     bundle = _known(who, tenant, persona)
     now = timezone.now()
     card = card_of(bundle, tenant, persona, now)
@@ -45,7 +45,6 @@ def scope(request: HttpRequest, who: Caller, tenant: str, persona: str) -> HttpR
         "facts": _facts(bundle, tenant, persona),
         "range": _range(request),
         **_candidates(bundle, tenant, persona, now),
-        **_live(who, bundle, tenant, persona, now),
     }
     return render(request, who, "center/scope.html", context)
 

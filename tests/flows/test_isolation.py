@@ -283,6 +283,12 @@ ADMIN_PAGES = {
     "view_on_site": 302,
     "app_list": 302,
 }
+CENTER_PATTERNS: dict[str, URLPattern] = {
+    name.removeprefix("admin:"): pattern
+    for name, pattern in patterns()
+    if name == "admin:overview" or name.startswith("admin:center_")
+}
+CENTER = sorted(CENTER_PATTERNS)
 VIEWS = ("changelist", "add", "change", "delete", "history")
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "view_on_site": {"content_type_id": 1, "object_id": 1},
@@ -305,13 +311,58 @@ def _path(model: type[Model], view: str, pk: Any = 1) -> str:
 
 
 def test_every_page_of_the_admin_is_known_here() -> None:
-    known = {f"admin:{page}" for page in ADMIN_PAGES} | {"admin:auth_user_password_change", "admin:"}
+    known = {f"admin:{page}" for page in (*ADMIN_PAGES, *CENTER)} | {
+        "admin:auth_user_password_change",
+        "admin:",
+    }
     known |= {
         f"admin:{model._meta.app_label}_{model._meta.model_name}_{view}"
         for model in REGISTERED
         for view in VIEWS
     }
     assert {name for name, _ in patterns() if name.startswith("admin:")} == known
+
+
+def center_address(name: str) -> str:
+    """Of a page of the Command Center, where it is about something, about the foreign tenant's."""
+    pattern = CENTER_PATTERNS[name]
+    converters = set(pattern.pattern.converters)
+    told: dict[str, Any] = {"tenant": FOREIGN, "persona": "essayist"}
+    if "pk" in converters:
+        told["pk"] = of(ChangeRequest if "request" in name else Override).pk
+    if "decision_id" in converters:
+        told["decision_id"] = of(Selection).decision_id
+    if "seq" in converters:
+        told["seq"] = AuditEntry.objects.filter(tenant=FOREIGN).latest("seq").seq
+    return reverse(f"admin:{name}", kwargs={key: told[key] for key in converters})
+
+
+def _get_or_post(client: Client, path: str) -> Any:
+    answer = client.get(path)
+    return client.post(path, {"reason": REASON}) if answer.status_code == 405 else answer
+
+
+@pytest.mark.parametrize("name", CENTER)
+def test_the_command_center_is_for_people_with_a_role(client: Client, name: str) -> None:
+    world()
+    path = center_address(name)
+    answer = _get_or_post(client, path)
+    assert (answer.status_code, answer["Location"].startswith("/admin/login/")) == (302, True)
+    client.force_login(User.objects.create_user("nobody", is_staff=True))
+    assert _get_or_post(client, path).status_code == 403
+
+
+@pytest.mark.parametrize("name", CENTER)
+def test_the_command_center_shows_nothing_of_a_foreign_tenant(client: Client, name: str) -> None:
+    world()
+    client.force_login(_at_own("everything", Permission.objects.all()))
+    answer = _get_or_post(client, center_address(name))
+    if CENTER_PATTERNS[name].pattern.converters:
+        assert answer.status_code == 404
+        return
+    assert answer.status_code in (200, 302, 400, 403)
+    told = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    assert FOREIGN not in told.decode()
 
 
 @pytest.mark.parametrize("model", REGISTERED, ids=lambda model: str(model._meta.label))

@@ -1,11 +1,14 @@
 """Requests made from the OpenAPI schema itself: whatever it allows or forbids, never a 5xx but the one
 that says that ClickHouse is away."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from hypothesis import HealthCheck, given
 from pytest_django.fixtures import Settings
 
@@ -32,6 +35,7 @@ OPERATIONS = (
     "GET /api/v1/settings/overrides",
     "GET /api/v1/settings/overrides/{id}",
     "GET /api/v1/settings/overrides/{id}/history",
+    "GET /api/v1/settings/overrides/{id}/regret",
     "GET /api/v1/settings/personas",
     "GET /api/v1/settings/personas/{slug}",
     "GET /metrics",
@@ -52,6 +56,16 @@ OPERATIONS = (
     "PUT /api/v1/settings/kill-switch",
     "PUT /api/v1/settings/overrides/{id}",
 )
+
+
+@pytest.fixture(autouse=True)
+def _one_connection() -> Iterator[None]:
+    """Requests come through WSGI itself, whose ends would close the connection that the test's transaction is on."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ const HEIGHT = 220;
 const SHOWN = {
   cost: (value) => `$${value.toPrecision(3)}`,
   success: (value) => `${(value * 100).toFixed(1)}%`,
-  p95: (value) => `${(value / 1000).toFixed(1)} s`,
+  p95: (value) => `${Number((value / 1000).toPrecision(3))} s`,
 };
 
 const drawn = new Set();

@@ -6,6 +6,8 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 DEMO ?= 1
 WORKERS ?= 2
+# Tests marked slow run with SLOW=1, as in CI.
+SLOW ?= 0
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -32,8 +34,8 @@ $(STAMP)-dev: requirements-dev.txt $(STAMP)-run
 run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an empty catalogue)
 	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
 
-test: $(STAMP)-dev ## Run the suite; parts that need servers are skipped unless `make services` ran
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults $(ARGS)
+test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs servers is skipped unless `make services` ran
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
 	@$(MAKE) --no-print-directory test-postgres
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too

@@ -66,29 +66,39 @@ def address(name: str) -> str:
     return reverse(f"admin:{name}", kwargs=arguments) + QUERIES.get(name, "")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_shuts_nobody_out(console: Console, name: str, theme: str) -> None:
+def test_a_page_shuts_nobody_out_in_either_theme(console: Console, name: str) -> None:
     world()
-    console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-    console.open(address(name))
-    _nothing_serious(console)
+    for theme in ("light", "dark"):
+        console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        console.open(address(name))
+        _nothing_serious(console)
     if name in ("overview", "center_scope"):
-        console.page.click("#override-scope-aurora-essayist")
-        console.page.wait_for_selector("[data-open-panel]")
-        console.page.check("input[name=profile][value=incumbent]")
-        console.page.wait_for_load_state("networkidle")
-        _nothing_serious(console)
-        console.page.fill("form input[name=reason]:not([id^=why])", "looking at the toast")
-        if console.page.locator("input[name=confirm]").count():
-            console.page.fill("input[name=confirm]", "aurora/essayist")
-        console.page.click("button:has-text('Apply')")
-        console.page.locator(".toast").wait_for()
-        _nothing_serious(console)
+        for theme in ("dark", "light"):
+            console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            _while_overriding(console, theme)
+
+
+def _while_overriding(console: Console, theme: str) -> None:
+    page = console.page
+    page.click("#override-scope-aurora-essayist")
+    page.wait_for_selector("[data-open-panel]")
+    page.check("input[name=profile][value=incumbent]")
+    page.wait_for_load_state("networkidle")
+    _nothing_serious(console)
+    page.fill("form input[name=reason]:not([id^=why])", f"looking at the toast in the {theme}")
+    if page.locator("input[name=confirm]").count():
+        page.fill("input[name=confirm]", "aurora/essayist")
+    page.click("button:has-text('Apply')")
+    page.locator(".toast").first.wait_for()
+    _nothing_serious(console)
 
 
 def _nothing_serious(console: Console) -> None:
+    heard = list(console.complaints)
     found = Axe().run(console.page).response["violations"]
+    # Axe itself tries inline styles, and the policy refuses them.
+    console.complaints[:] = heard
     serious = [
         f"{one['id']}: {node['target']} {node.get('failureSummary', '')}"
         for one in found

@@ -4,6 +4,11 @@
 TABS = (
     ("overview", "Overview"),
     ("center_providers", "Providers"),
+    ("center_flags", "Flags"),
+    ("center_requests", "Requests"),
+    ("center_conversations", "Conversations"),
+    ("center_telemetry", "Telemetry"),
+    ("center_audit", "Audit"),
     ("index", "Catalogue"),
 )
 
@@ -13,4 +18,11 @@ TAB_OF = {
     "center_scope": "overview",
     "center_selection": "overview",
     "center_providers": "center_providers",
+    "center_flags": "center_flags",
+    "center_requests": "center_requests",
+    "center_request": "center_requests",
+    "center_audit": "center_audit",
+    "center_undo_actor": "center_audit",
+    "center_telemetry": "center_telemetry",
+    "center_conversations": "center_conversations",
 }

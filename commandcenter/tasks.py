@@ -1,5 +1,6 @@
-"""What Celery beat runs for the Command Center (the table is in config.celery)."""
+"""What Celery runs for the Command Center (beat's table is in config.celery)."""
 
+import logging
 from importlib import import_module
 
 from axes.models import AccessAttempt, AccessLog
@@ -7,7 +8,10 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+from commandcenter import verifying
 from commandcenter.lockout import SIGN_INS_KEPT
+
+log = logging.getLogger(__name__)
 
 
 @shared_task
@@ -23,3 +27,14 @@ def prune_sign_ins() -> int:
 def clear_sessions() -> None:
     """Delete sessions that ended."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
+
+
+@shared_task
+def verify_audit_log(check_id: str, by: str) -> str:
+    """Go over a long audit log, as somebody asked from its page; returns what came of it in a word."""
+    now = timezone.now()
+    known = verifying.last_check()
+    if known is None or known.id != check_id:
+        return "superseded"  # somebody began another one meanwhile, or the cache forgot it
+    log.info("checking the audit log, as %s asked at %s", by, now.isoformat())
+    return verifying.run(known, timezone.now).state

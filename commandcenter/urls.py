@@ -6,7 +6,20 @@ from typing import Any
 from django.urls import URLPattern, path
 
 from commandcenter import activity, shell
-from commandcenter.views import bulk, overview, panel, providers, scope, selection
+from commandcenter.views import (
+    audit,
+    bulk,
+    conversations,
+    flags,
+    overview,
+    panel,
+    providers,
+    requests,
+    scope,
+    selection,
+    telemetry,
+    undo,
+)
 
 _SCOPE = "center/scopes/<str:tenant>/<str:persona>"
 
@@ -28,5 +41,20 @@ def pages(signed_in: Callable[[Any], Any]) -> list[URLPattern]:
         "center/overrides/<int:pk>/revoke": (panel.revoke, "center_revoke"),
         "center/bulk": (bulk.bulk, "center_bulk"),
         "center/activity": (activity.activity, "center_activity"),
+        "center/flags/": (flags.flags, "center_flags"),
+        "center/flags/panel": (flags.panel, "center_flag_panel"),
+        "center/flags/preview": (flags.panel_preview, "center_flag_preview"),
+        "center/requests/": (requests.requests, "center_requests"),
+        "center/requests/<int:pk>/": (requests.request_page, "center_request"),
+        "center/requests/<int:pk>/preview": (requests.request_preview, "center_request_preview"),
+        "center/requests/<int:pk>/<slug:step>": (requests.request_step, "center_request_step"),
+        "center/audit/": (audit.audit, "center_audit"),
+        "center/audit/verify": (audit.verify, "center_audit_verify"),
+        "center/audit/export": (audit.export, "center_audit_export"),
+        "center/audit/undo": (undo.undo_actor, "center_undo_actor"),
+        "center/audit/<int:seq>/undo": (undo.undo_entry, "center_audit_undo"),
+        "center/telemetry/": (telemetry.telemetry, "center_telemetry"),
+        "center/telemetry/quarantine": (telemetry.quarantine, "center_quarantine"),
+        "center/conversations/": (conversations.conversations, "center_conversations"),
     }
     return [path(route, signed_in(view), name=name) for route, (view, name) in views.items()]

@@ -327,7 +327,7 @@ def center_address(name: str) -> str:
     """Of a page of the Command Center, where it is about something, about the foreign tenant's."""
     pattern = CENTER_PATTERNS[name]
     converters = set(pattern.pattern.converters)
-    told: dict[str, Any] = {"tenant": FOREIGN, "persona": "essayist"}
+    told: dict[str, Any] = {"tenant": FOREIGN, "persona": "essayist", "step": "approve"}
     if "pk" in converters:
         told["pk"] = of(ChangeRequest if "request" in name else Override).pk
     if "decision_id" in converters:

@@ -92,6 +92,8 @@ def _effect(row: Override, card: Card) -> str:
         return f"for task {row.task} only"
     if row.kind == Override.Kind.EXCLUDE:
         return f"keeps {row.profile.slug} out"
+    if card.problem is not None:
+        return "nobody is given now: the card says why"
     if card.reason == Reason.KILL_SWITCH.value:
         return "no effect now: the kill switch is on"
     if row.kind == Override.Kind.PREFER and card.override is None:

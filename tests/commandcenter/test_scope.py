@@ -149,6 +149,24 @@ def test_overrides_that_touch_the_scope_say_what_they_do_here(operator: Client) 
     assert "a secret of others" not in page
 
 
+def test_an_override_that_cannot_hold_or_is_stopped_says_so(operator: Client) -> None:
+    factories.profile("gone", enabled=False)
+    Override.objects.create(
+        kind="lock",
+        profile=factories.profile("gone"),
+        tenant=factories.tenant(),
+        reason=REASON,
+        created_by="x",
+        created_at=timezone.now(),
+    )
+    forget_bundle()
+    page = shown(operator, "live")
+    assert "nobody is given now: the card says why" in page
+    services.set_kill_switch("aurora", True, REASON, ROOT, timezone.now())
+    forget_bundle()
+    assert "no effect now: the kill switch is on" in shown(operator, "live")
+
+
 def measure(row: Override, **figures: Any) -> None:
     whole = {"verdict": "cost", "regret_usd": "1.25", "n": 50, "scopes": [], "problem": None, **figures}
     OverrideMeter.objects.create(override=row, measured_at=timezone.now(), figures=whole)

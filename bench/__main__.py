@@ -5,11 +5,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 
-from bench import deciding, overrides, pipeline, reading
+from bench import deciding, overrides, pages, pipeline, reading
 from bench.setup import engine, engines, own_environment
 from bench.table import Line
 
-NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "overrides")
+NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "overrides", "pages")
 
 
 def main() -> int:
@@ -52,6 +52,9 @@ def run(names: set[str], urls: dict[str, str], *, quick: bool) -> Iterator[Line]
                 yield from pipeline.drain(name, 20_000 if quick else 100_000, rounds=3)
             if "metrics" in names:
                 yield from reading.metrics(name, 200_000 if quick else 5_000_000, rounds=7)
+            if "pages" in names:
+                # After the metrics, so that there is something to read trends from.
+                yield from pages.overview(name, 1_000, rounds=7)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ def read_totals(
         parameters,
     )
     return {
-        Key(row.get("tenant"), row["persona"], row["profile"], row.get("task")): totals_of(row) for row in rows
+        Key(row.get("tenant"), row["persona"], row["profile"], row.get("task")): totals_of(row)
+        for row in rows
     }
 
 

@@ -4,13 +4,16 @@ that shuts people out."""
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from catalog.models import ModelProfile, Persona, Tenant
 from commandcenter.tabs import TABS
 from overrides import approvals, services
 from overrides.audit import Actor
@@ -18,6 +21,7 @@ from overrides.changes import Change
 from overrides.models import ChangeRequest
 from routing.bundle import forget_bundle
 from routing.models import Selection
+from telemetry.models import QuarantinedEvent
 from tests import factories
 from tests.browser.conftest import Console
 from tests.overrides.people import REASON, call
@@ -95,17 +99,71 @@ def _while_overriding(console: Console, theme: str) -> None:
 
 
 def _nothing_serious(console: Console) -> None:
+    assert _serious(console) == []
+
+
+def _serious(console: Console) -> list[str]:
     heard = list(console.complaints)
     found = Axe().run(console.page).response["violations"]
     # Axe itself tries inline styles, and the policy refuses them.
     console.complaints[:] = heard
-    serious = [
+    return [
         f"{one['id']}: {node['target']} {node.get('failureSummary', '')}"
         for one in found
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"][:3]
     ]
+
+
+MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_admin_s_own_pages_shut_nobody_out(console: Console, theme: str) -> None:
+    world()
+    console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    serious: list[str] = []
+    for model in MODELS:
+        path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        console.open(path)
+        serious += [f"{path} {one}" for one in _serious(console)]
+        if console.page.locator(".object-tools .addlink").count():
+            console.open(f"{path}add/")
+            serious += [f"{path}add/ {one}" for one in _serious(console)]
     assert serious == []
+
+
+XSS = "<img src=x onerror=\"document.title='owned'\">"
+
+
+def test_hostile_text_is_inert_on_every_page(console: Console) -> None:
+    world()
+    Tenant.objects.update(name=XSS)
+    Persona.objects.update(name=XSS)
+    ModelProfile.objects.update(name=XSS, model=XSS, provider=XSS[:60])
+    now = timezone.now()
+    wish = services.Wish("prefer", "cheap", XSS, "aurora", "essayist", None, now + timedelta(hours=1))
+    services.create_override(wish, Actor(f"user:{XSS}", "operator", request_id=XSS), now)
+    change = Change("kill_switch", "aurora", {"tenant": "aurora", "on": False}, XSS)
+    approvals.propose(change, Actor(f"user:{XSS}", "operator"), now)
+    QuarantinedEvent.objects.create(
+        received_at=now, source=XSS[:80], tenant="aurora", code="invalid_field", detail=XSS, raw=XSS
+    )
+    asked = {**SCOPE, "conversation_id": XSS}
+    assert call(Client(), "post", "/selections", asked, factories.key("select")).status_code == 200
+    forget_bundle()
+    queries = {
+        "center_conversations": f"?q={quote(XSS)}&conversation={quote(XSS)}",
+        "center_audit": f"?actor={quote(XSS)}",
+    }
+    for name in PAGES:
+        arguments = {"center_request": {"pk": ChangeRequest.objects.latest("pk").pk}}
+        arguments["center_selection"] = {"decision_id": Selection.objects.latest("decided_at").decision_id}
+        told = arguments.get(name) or (OTHERS[name]() if name in OTHERS else {})
+        console.open(reverse(f"admin:{name}", kwargs=told) + QUERIES.get(name, queries.get(name, "")))
+        console.page.wait_for_load_state("networkidle")
+        assert console.page.title() != "owned", name
+        assert console.page.locator("img[src=x]").count() == 0, name
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -232,6 +232,10 @@ def test_filters_are_deep_links_and_the_back_button_brings_whole_pages(center: C
     assert page.input_value("#q") == "borealis"
     assert page.locator("#header").count() == 1
     one_card(page)
+    page.go_forward()
+    page.wait_for_selector("h1:has-text('borealis × essayist')")
+    page.go_back()
+    one_card(page)
     page.reload()
     assert page.locator(".card").count() == 1
 

@@ -179,7 +179,7 @@ def _start_live(running: ExitStack, url: str, key: str) -> None:
 
 
 def _announce(url: str, credentials: Any, conversation: str) -> None:
-    lines = ["", f"  Command Center   {url}/admin/", f"  API docs         {url}/api/docs/"]
+    lines = ["", f"  Command Center   {url}/admin/center/", f"  API docs         {url}/api/docs/"]
     if credentials:
         asked = {
             "tenant": "aurora",

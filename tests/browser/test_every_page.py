@@ -74,7 +74,7 @@ def address(name: str) -> str:
 def test_a_page_shuts_nobody_out_in_either_theme(console: Console, name: str) -> None:
     world()
     for theme in ("light", "dark"):
-        console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        console.page.emulate_media(color_scheme=theme)
         console.open(address(name))
         _nothing_serious(console)
     if name in ("overview", "center_scope"):
@@ -157,7 +157,9 @@ def test_hostile_text_is_inert_on_every_page(console: Console) -> None:
         "center_audit": f"?actor={quote(XSS)}",
     }
     for name in PAGES:
-        arguments = {"center_request": {"pk": ChangeRequest.objects.latest("pk").pk}}
+        arguments: dict[str, dict[str, Any]] = {
+            "center_request": {"pk": ChangeRequest.objects.latest("pk").pk}
+        }
         arguments["center_selection"] = {"decision_id": Selection.objects.latest("decided_at").decision_id}
         told = arguments.get(name) or (OTHERS[name]() if name in OTHERS else {})
         console.open(reverse(f"admin:{name}", kwargs=told) + QUERIES.get(name, queries.get(name, "")))

@@ -76,17 +76,23 @@ def flag_tenants(flag: Any) -> dict[str, Any]:
 
 
 def set_flag_tenants(flag: Any, wanted: Mapping[str, Any]) -> None:
-    # Rows are deleted as a set: the policy version goes up with it.
-    flag.tenant_rollouts.exclude(tenant__slug__in=wanted).delete()
+    # Of thousands of shares one is changed, so only that one is written.
+    standing = {slug: Decimal(percent) for slug, percent in flag_tenants(flag).items()}
+    if gone := sorted(set(standing) - set(wanted)):
+        # Rows are deleted as a set: the policy version goes up with it.
+        flag.tenant_rollouts.filter(tenant__slug__in=gone).delete()
     for slug, percent in wanted.items():
+        try:
+            share = Decimal(str(percent))
+        except InvalidOperation:
+            raise ValidationError({"tenants": f"{slug}: a percentage, 0 to 100."}) from None
+        if standing.get(slug) == share:
+            continue
         whose = named(Tenant, "tenants", slug)
         row = FlagTenant.objects.filter(flag=flag, tenant=whose).first() or FlagTenant(
             flag=flag, tenant=whose
         )
-        try:
-            row.rollout_percent = Decimal(str(percent))
-        except InvalidOperation:
-            raise ValidationError({"tenants": f"{slug}: a percentage, 0 to 100."}) from None
+        row.rollout_percent = share
         row.full_clean()
         row.save()
 

@@ -22,6 +22,7 @@ from commandcenter.tasks import verify_audit_log
 from commandcenter.views import audit as audit_view
 from overrides import checkpoints, services
 from overrides.api import undo as api_undo
+from overrides.api.requests import VERBS
 from overrides.audit import Actor, hash_of
 from overrides.models import AuditEntry, KillSwitch, Override
 from routing.bundle import forget_bundle
@@ -130,8 +131,9 @@ def test_the_page_takes_few_queries(
 
 
 def test_of_5000_shares_the_one_that_changed_is_shown() -> None:
-    before = {"tenants": {f"tenant-{n}": "5" for n in range(5000)}, "everyone": None, "id": 1}
-    after = {**before, "tenants": {**before["tenants"], "tenant-7": "9"}, "everyone": True, "id": 2}
+    shares = {f"tenant-{n}": "5" for n in range(5000)}
+    before = {"tenants": shares, "everyone": None, "id": 1}
+    after = {**before, "tenants": {**shares, "tenant-7": "9"}, "everyone": True, "id": 2}
     found = diffs.difference(before, after)
     assert [(line.name, line.old, line.new) for line in found.lines] == [
         ("tenants › tenant-7", "5", "9"),
@@ -340,7 +342,7 @@ def test_undo_takes_the_right_and_a_foreign_entry_is_not_there(admin: Client) ->
 
 
 def test_the_verbs_are_those_of_the_api() -> None:
-    assert rights.VERB_OF == {**api_undo._PEOPLES, **api_undo.VERBS}
+    assert rights.VERB_OF == {**api_undo._PEOPLES, **VERBS}
 
 
 # --- undo of everything by an actor ---

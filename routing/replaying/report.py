@@ -131,9 +131,9 @@ def _result(result: Result) -> dict[str, Any]:
 def _preface(setting: Setting) -> str:
     recording = setting.recording
     how = f"{setting.splits} random halves" if setting.splits else "the later half, after the earlier one"
+    what = f"{len(recording.conversations)} conversations, {len(recording.models)} models"
     lines = [
-        f"{recording.outcomes} recorded outcomes: {len(recording.conversations)} conversations, "
-        f"{len(recording.models)} models; {recording.repeated} repeated recordings left out.",
+        f"{recording.outcomes} recorded outcomes: {what}; {recording.repeated} repeated recordings left out.",
         f"Tried on {how} (seed {setting.seed}). [95% bootstrap intervals, {setting.resamples} resamples.]",
     ]
     if recording.averaged:

@@ -61,15 +61,17 @@ def step(client: Client, row: ChangeRequest, name: str, **more: Any) -> Any:
     return client.post(f"{LIST}{row.pk}/{name}", {**shown, "reason": REASON, **more}, headers=HTMX)
 
 
-def test_open_ones_come_first_and_filters_stand_in_the_address(olga: Client, paul: Client) -> None:
+def test_open_ones_come_first_and_filters_stand_in_the_address(
+    request_: ChangeRequest, olga: Client, paul: Client
+) -> None:
     newer = wanted_by_olga()
     approvals.close(newer.pk, REASON, Actor("user:paul", "operator"), timezone.now())
     page = olga.get(LIST).content.decode()
-    assert page.index("#1</a>") < page.index("#2</a>")
+    assert page.index(f"#{request_.pk}</a>") < page.index(f"#{newer.pk}</a>")
     assert "user:olga" in page
     only = olga.get(LIST, {"state": "rejected"}).content.decode()
-    assert "#2</a>" in only
-    assert "#1</a>" not in only
+    assert f"#{newer.pk}</a>" in only
+    assert f"#{request_.pk}</a>" not in only
     for query in ({"kind": "flag"}, {"by": "user:nobody"}, {"tenant": "x"}):
         assert "No change request matches" in olga.get(LIST, query).content.decode()
 

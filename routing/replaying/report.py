@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from routing.replaying.frontier import Frontier
 from routing.replaying.metrics import FIGURES, Figure
 from routing.replaying.outcomes import Recording
 from routing.replaying.study import Result, Study
@@ -20,6 +21,11 @@ class Setting:
     splits: int
     seed: int
     resamples: int
+    #: Of each study, in their order, when they were asked for.
+    frontiers: tuple[Frontier, ...] = ()
+
+    def frontier_of(self, number: int) -> Frontier | None:
+        return self.frontiers[number] if self.frontiers else None
 
 
 #: Heading, figure, how it is written, and the factor before that; two tables, so that lines stay readable.
@@ -41,7 +47,8 @@ _RELATIVE: tuple[_Column, ...] = (
 
 def as_text(studies: Sequence[Study], setting: Setting) -> str:
     """One block per study; brackets hold 95% bootstrap intervals."""
-    return "\n\n".join([_preface(setting), *(_block(study) for study in studies)])
+    blocks = [_block(study, setting.frontier_of(number)) for number, study in enumerate(studies)]
+    return "\n\n".join([_preface(setting), *blocks])
 
 
 def as_json(studies: Sequence[Study], setting: Setting) -> str:
@@ -49,7 +56,7 @@ def as_json(studies: Sequence[Study], setting: Setting) -> str:
     return json.dumps(
         {
             "recording": _recording(setting),
-            "studies": [_study(study) for study in studies],
+            "studies": [_study(study, setting.frontier_of(number)) for number, study in enumerate(studies)],
         },
         indent=2,
     )
@@ -60,7 +67,11 @@ def as_csv(studies: Sequence[Study], setting: Setting) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("incumbent", "policy", "figure", "value", "lower", "upper"))
-    for study in studies:
+    for number, study in enumerate(studies):
+        frontier = setting.frontier_of(number)
+        if frontier is not None:
+            writer.writerow((study.policy.incumbent, "policy", "aiq", frontier.policy, None, None))
+            writer.writerow((study.policy.incumbent, "zero-router", "aiq", frontier.zero_router, None, None))
         for result in study.results:
             key = (study.policy.incumbent, result.name)
             for name in FIGURES:
@@ -98,9 +109,10 @@ def _recording(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _study(study: Study) -> dict[str, Any]:
+def _study(study: Study, frontier: Frontier | None) -> dict[str, Any]:
     policy = study.policy
     return {
+        **({"frontier": asdict(frontier)} if frontier else {}),
         "policy": {
             "rules": policy.rules.to_dict(),
             "incumbent": policy.incumbent,
@@ -141,7 +153,7 @@ def _preface(setting: Setting) -> str:
     return "\n".join(lines)
 
 
-def _block(study: Study) -> str:
+def _block(study: Study, frontier: Frontier | None) -> str:
     policy, sla = study.policy, study.policy.rules.sla
     weights = policy.rules.weights
     title = (
@@ -160,6 +172,7 @@ def _block(study: Study) -> str:
             *_table(_ABSOLUTE, study.results, counts),
             "",
             *_table(_RELATIVE, study.results, [() for _ in counts]),
+            *([_aiq(frontier)] if frontier else []),
             "",
             *(_missed(result) for result in study.results if result.breaches),
             *(f"{result.name} gave: {_shares(result.shares)}" for result in study.results),
@@ -178,6 +191,15 @@ def _table(
     rows = [(*row, *end) for row, end in zip(rows, more, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _aiq(frontier: Frontier) -> str:
+    if frontier.policy is None or frontier.zero_router is None:
+        return "AIQ: unknown, for the models' costs give no range"
+    return (
+        f"AIQ: policy {frontier.policy:.1%}, zero router {frontier.zero_router:.1%}, over "
+        f"${(frontier.cheapest or 0.0) * 1000:.3f} to ${(frontier.dearest or 0.0) * 1000:.3f} per 1k (no interval)"
+    )
 
 
 def _missed(result: Result) -> str:

@@ -87,6 +87,18 @@ def test_a_choice_that_was_never_recorded_is_told_as_lack_of_support(small: str)
     assert found["policy"]["cost_usd"] == "0.20"
 
 
+def test_aiq_is_told_in_every_format_when_asked_for(small: str) -> None:
+    arguments = (small, *SLA, "--incumbent", "inc", "--resamples", "5", "--aiq")
+    frontier = json.loads(run(*arguments, "--format", "json"))["studies"][0]["frontier"]
+    # Every model always succeeds, so the cheapest alone is the frontier.
+    assert frontier["zero_router"] == pytest.approx(1.0)
+    assert len(frontier["points"]) == 11
+    assert f"AIQ: policy {frontier['policy']:.1%}, zero router 100.0%" in run(*arguments)
+    rows = csv.DictReader(StringIO(run(*arguments, "--format", "csv")))
+    told = {row["policy"]: float(row["value"]) for row in rows if row["figure"] == "aiq"}
+    assert told == {"policy": frontier["policy"], "zero-router": frontier["zero_router"]}
+
+
 def test_each_incumbent_has_a_report_of_its_own(small: str) -> None:
     told = json.loads(run(small, *SLA, "--incumbent", "each", "--resamples", "5", "--format", "json"))
     assert [study["policy"]["incumbent"] for study in told["studies"]] == ["cheap", "inc", "rare"]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from catalog.models import Persona
+from routing.replaying.frontier import SWEEP, Frontier, frontier
 from routing.replaying.live import incumbent_of, persona_of, policy_of
 from routing.replaying.outcomes import BadOutcomesError, Recording, read_outcomes, record
 from routing.replaying.report import Setting, as_csv, as_json, as_text
@@ -60,6 +61,9 @@ class Command(BaseCommand):
         parser.add_argument("--splits", type=_count(0), default=0, help="random halves; 0: one, by time")
         parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same report")
         parser.add_argument("--resamples", type=_count(1), default=1000, help="of the bootstrap")
+        parser.add_argument(
+            "--aiq", action="store_true", help="also RouterBench's AIQ: replays 11 weights of cost"
+        )
         parser.add_argument("--format", choices=list(_FORMATS), default="text")
         parser.add_argument("--no-progress", action="store_true", help="print no progress bar")
 
@@ -68,29 +72,35 @@ class Command(BaseCommand):
             recording = record(
                 read_outcomes(options["file"]), _models(options["models"]), options["category"]
             )
-            studies = self._studies(recording, _policies(recording, options), options)
+            policies = _policies(recording, options)
+            studies, frontiers = _replayed(recording, policies, options)
         except (BadOutcomesError, ValueError) as error:
             raise CommandError(str(error)) from None
-        setting = Setting(recording, options["splits"], options["seed"], options["resamples"])
+        setting = Setting(
+            recording, options["splits"], options["seed"], options["resamples"], tuple(frontiers)
+        )
         self.stdout.write(_FORMATS[options["format"]](studies, setting))
 
-    def _studies(self, recording: Recording, policies: list[Policy], options: dict[str, Any]) -> list[Study]:
-        splits, resamples = options["splits"], options["resamples"]
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        # The report goes to standard output, so the bar must not.
-        with Progress(*columns, console=Console(stderr=True), disable=options["no_progress"]) as progress:
-            task = progress.add_task("replay", total=len(policies) * work_of(recording, splits, resamples))
-            return [
-                study(
-                    recording,
-                    policy,
-                    splits=splits,
-                    seed=options["seed"],
-                    resamples=resamples,
-                    tick=lambda: progress.advance(task),
-                )
-                for policy in policies
-            ]
+
+def _replayed(
+    recording: Recording, policies: list[Policy], options: dict[str, Any]
+) -> tuple[list[Study], list[Frontier]]:
+    splits, seed, resamples = options["splits"], options["seed"], options["resamples"]
+    work = work_of(recording, splits, resamples) + (len(SWEEP) if options["aiq"] else 0)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    studies, frontiers = [], []
+    # The report goes to standard output, so the bar must not.
+    with Progress(*columns, console=Console(stderr=True), disable=options["no_progress"]) as progress:
+        task = progress.add_task("replay", total=len(policies) * work)
+
+        def tick() -> None:
+            progress.advance(task)
+
+        for policy in policies:
+            studies.append(study(recording, policy, splits=splits, seed=seed, resamples=resamples, tick=tick))
+            if options["aiq"]:
+                frontiers.append(frontier(recording, policy, splits=splits, seed=seed, tick=tick))
+    return studies, frontiers
 
 
 def _policies(recording: Recording, options: dict[str, Any]) -> list[Policy]:

@@ -1,7 +1,6 @@
 """Flags, kill switch, change requests, audit log, telemetry and conversations in real Chromium: done, undone, refused,
 looked at at two widths and in both themes."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 CENTER = "/admin/center/"
 XSS = "<img src=x onerror=\"document.title='owned'\">"
 EVE = Actor("user:eve", "operator", "203.0.113.7", "request-42")
-#: Where pictures go, for whoever wants to look.
-SHOTS = os.environ.get("SHOTS")
 
 
 @pytest.fixture
@@ -62,8 +59,6 @@ def look(console: Console, name: str) -> None:
         page.wait_for_timeout(400)  # links change their colour slowly
         heard = list(console.complaints)
         _nothing_serious(console)
-        if SHOTS:
-            page.screenshot(path=Path(SHOTS) / f"{name}-{width}-{theme}.png", full_page=True)
         _until_quiet(console)
         console.complaints[:] = heard
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
@@ -71,7 +66,7 @@ def look(console: Console, name: str) -> None:
 
 
 def _until_quiet(console: Console) -> None:
-    """What axe and the camera themselves try with inline styles is told late."""
+    """What axe itself tries with inline styles is told late."""
     told = -1
     while told != len(console.complaints):
         told = len(console.complaints)

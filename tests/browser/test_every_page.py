@@ -74,12 +74,12 @@ def address(name: str) -> str:
 def test_a_page_shuts_nobody_out_in_either_theme(console: Console, name: str) -> None:
     world()
     for theme in ("light", "dark"):
-        console.page.emulate_media(color_scheme=theme)
+        console.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         console.open(address(name))
         _nothing_serious(console)
     if name in ("overview", "center_scope"):
         for theme in ("dark", "light"):
-            console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            console.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
             _while_overriding(console, theme)
 
 
@@ -121,7 +121,7 @@ MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_admin_s_own_pages_shut_nobody_out(console: Console, theme: str) -> None:
     world()
-    console.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    console.page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
     serious: list[str] = []
     for model in MODELS:
         path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")

@@ -4,7 +4,7 @@ import csv
 import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TextIO
@@ -33,7 +33,8 @@ class BadOutcomesError(Exception):
 class Outcome:
     """One recorded call. Cost in US dollars, latency in milliseconds, score 0 to 1; None: not recorded.
 
-    ``runs`` above 1: the figures are averages of so many calls.
+    ``runs`` above 1: the figures are averages of so many calls. ``recorded_on`` is ISO 8601 in UTC, so that text sorts
+    as time does; a day is its midnight.
     """
 
     prompt_id: str
@@ -99,6 +100,8 @@ def parse(file: TextIO) -> Iterator[Outcome]:
     if missing:
         raise BadOutcomesError(f"line 1: missing columns: {', '.join(missing)}")
     for row in reader:
+        if None in row:
+            raise BadOutcomesError(f"line {reader.line_num}: more cells than columns")
         yield _outcome(row, reader.line_num)
 
 
@@ -220,7 +223,7 @@ class _Cells:
     def time(self, name: str) -> str:
         value = self.text(name)
         try:
-            datetime.fromisoformat(value)
-        except ValueError:
+            at = datetime.fromisoformat(value)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+        except (ValueError, OverflowError):
             raise self._bad(name, "an ISO 8601 date or time") from None
-        return value

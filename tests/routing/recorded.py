@@ -22,7 +22,7 @@ def call(prompt_id: str = "p", model: str = "m", **fields: Any) -> Outcome:
         "latency_ms": 1000,
         "score": 0.9,
         "runs": 1,
-        "recorded_on": "2026-05-01",
+        "recorded_on": "2026-05-01T00:00:00+00:00",
         "error": False,
     }
     return Outcome(prompt_id=prompt_id, model=model, **{**values, **fields})

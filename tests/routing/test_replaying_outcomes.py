@@ -70,6 +70,17 @@ def test_a_short_row_is_refused() -> None:
         read("essay/1,essay,GPT,1,10")
 
 
+def test_a_row_with_too_many_cells_is_refused() -> None:
+    with pytest.raises(BadOutcomesError, match="line 2: more cells than columns"):
+        read(GOOD + ",more")
+
+
+def test_times_of_other_zones_are_put_in_order() -> None:
+    early, late = "2026-05-01T01:00:00+02:00", "2026-04-30T23:30:00"
+    found = record(read(*(GOOD.replace("2026-05-01", at).replace("essay/1", at) for at in (late, early))))
+    assert [c.prompt_id for c in found.conversations] == [early, late]
+
+
 def test_gzipped_and_plain_files_read_the_same(tmp_path: Path) -> None:
     text = f"{HEADER}\n{GOOD}\n"
     plain, zipped = tmp_path / "a.csv", tmp_path / "a.csv.gz"

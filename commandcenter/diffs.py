@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from catalog.tenancy import Tenants
+from overrides.foreign import seen
 
 #: More lines than this help nobody; how many there are is said.
 MOST = 40
@@ -72,22 +73,6 @@ def _text(state: Mapping[str, Any], name: str) -> str | None:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         text = ", ".join(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def seen(state: Any, tenants: Tenants) -> Any:
-    """The state without the shares of tenants that one may not see: a flag's state names each tenant with its share,
-    also where the change was about one of them alone."""
-    if tenants is None:
-        return state
-    if isinstance(state, Mapping):
-        return {name: _seen_member(name, value, tenants) for name, value in state.items()}
-    return [seen(item, tenants) for item in state] if isinstance(state, list) else state
-
-
-def _seen_member(name: str, value: Any, tenants: frozenset[str]) -> Any:
-    if name == "tenants" and isinstance(value, Mapping):
-        return {slug: share for slug, share in value.items() if slug in tenants}
-    return seen(value, tenants)
 
 
 def reader(tenants: Tenants) -> Callable[[Any], Any]:

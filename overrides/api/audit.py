@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from catalog.access import caller
 from overrides import selectors
 from overrides.api.base import BySequence
+from overrides.foreign import seen
 from overrides.models import AuditEntry
 
 
@@ -48,4 +49,12 @@ class AuditView(APIView):
             found = found.filter(at__gte=since)
         pages = BySequence()
         page = pages.paginate_queryset(found.filter(**asked), request, view=self) or []
-        return pages.get_paginated_response(AuditEntrySerializer(page, many=True).data)
+        return pages.get_paginated_response(told_to(request, page))
+
+
+def told_to(request: Request, entries: Any) -> list[dict[str, Any]]:
+    """Entries as the caller may see them."""
+    found: list[dict[str, Any]] = seen(
+        list(AuditEntrySerializer(entries, many=True).data), caller(request).tenants
+    )
+    return found

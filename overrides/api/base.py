@@ -18,6 +18,7 @@ from overrides import approvals, changes, idempotency, services
 from overrides.approvals import Refused
 from overrides.audit import Actor
 from overrides.changes import Change
+from overrides.foreign import seen
 from overrides.four_eyes import NeedsApproval, protected
 from overrides.previewing import preview
 from overrides.proposing import proposal_of
@@ -154,7 +155,7 @@ def guarded(request: Request, act: Any) -> Any:
         shown = services.describe(conflict.current)
         raise _both(str(conflict), shown, request) from None
     except Changed as changed:
-        raise _both(str(changed), changed.current, request) from None
+        raise _both(str(changed), seen(changed.current, caller(request).tenants), request) from None
     except NotStanding as error:
         raise Problem(409, "not_standing", str(error)) from None
     except Missing as error:
@@ -162,7 +163,8 @@ def guarded(request: Request, act: Any) -> Any:
     except NeedsApproval as error:
         raise Problem(409, "needs_approval", str(error)) from None
     except Refused as error:
-        extra = {"current": approvals.describe(error.current)} if error.current else {}
+        known = approvals.describe(error.current) if error.current else None
+        extra = {"current": seen(known, caller(request).tenants)} if known else {}
         raise Problem(409, error.code, str(error), **extra) from None
 
 
@@ -175,10 +177,12 @@ def submit(request: Request, change: Change, status: int = 200, tell: Any = None
     if is_dry_run(request):
         return Response(_previewed(request, change))
 
+    who = caller(request)
+
     def act() -> idempotency.Answer:
         outcome = approvals.submit(change, actor_of(request), timezone.now())
         if outcome.request is not None:
-            return 202, approvals.describe(outcome.request)
+            return 202, seen(approvals.describe(outcome.request), who.tenants)
         after = outcome.after or {}
         return status, (tell(after) if tell else after)
 
@@ -193,7 +197,7 @@ def is_dry_run(request: Request) -> bool:
 
 
 def _previewed(request: Request, change: Change) -> dict[str, Any]:
-    now = timezone.now()
+    now, tenants = timezone.now(), caller(request).tenants
 
     def act() -> dict[str, Any]:
         about = changes.touched(change)
@@ -201,9 +205,9 @@ def _previewed(request: Request, change: Change) -> dict[str, Any]:
         return {
             "dry_run": True,
             "needs_approval": waits(change, about),
-            "before": about.before,
-            "after": after if about.before is not None else {**after, "id": None},
-            "preview": preview(proposal_of(change, after), caller(request).tenants, now),
+            "before": seen(about.before, tenants),
+            "after": seen(after if about.before is not None else {**after, "id": None}, tenants),
+            "preview": preview(proposal_of(change, after), tenants, now),
         }
 
     told: dict[str, Any] = guarded(request, act)

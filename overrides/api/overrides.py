@@ -12,7 +12,7 @@ from catalog.access import caller
 from catalog.problems import Problem
 from catalog.serializers import StrictSerializer, TextField
 from overrides import selectors
-from overrides.api.audit import AuditEntrySerializer
+from overrides.api.audit import AuditEntrySerializer, told_to
 from overrides.api.base import (
     DRY_RUN,
     IF_MATCH,
@@ -219,4 +219,4 @@ class HistoryView(SettingsView):
         pages = BySequence()
         mine = entries.filter(object_type=OBJECT_TYPE, object_id=str(pk))
         page = pages.paginate_queryset(mine, request, view=self) or []
-        return pages.get_paginated_response(AuditEntrySerializer(page, many=True).data)
+        return pages.get_paginated_response(told_to(request, page))

@@ -26,6 +26,7 @@ from overrides.api.base import (
 )
 from overrides.api.overrides import WishSerializer
 from overrides.changes import touched, wish_values
+from overrides.foreign import seen
 from overrides.models import ChangeRequest
 from overrides.services import Wish
 from overrides.states import tag_of
@@ -55,7 +56,7 @@ class ChangeRequestsView(SettingsView):
         pages = NewestFirst()
         found = selectors.change_requests(caller(request).tenants).filter(**asked)
         page = pages.paginate_queryset(found, request, view=self) or []
-        return pages.get_paginated_response([approvals.describe(item) for item in page])
+        return pages.get_paginated_response([_shown(request, item) for item in page])
 
 
 class EditSerializer(StrictSerializer):
@@ -75,7 +76,7 @@ class ChangeRequestView(SettingsView):
     @extend_schema(operation_id="read_change_request", responses=ChangeRequestSerializer)
     def get(self, request: Request, pk: int) -> Response:
         found = _visible(request, pk)
-        return Response(approvals.describe(found), headers={"ETag": f'"{found.version}"'})
+        return Response(_shown(request, found), headers={"ETag": f'"{found.version}"'})
 
     @extend_schema(
         operation_id="edit_change_request",
@@ -92,7 +93,7 @@ class ChangeRequestView(SettingsView):
 
         def act() -> Any:
             edited = approvals.edit(pk, version, wanted, reason, actor_of(request), timezone.now())
-            return 200, approvals.describe(edited)
+            return 200, _shown(request, edited)
 
         return respond(request, act)
 
@@ -156,7 +157,7 @@ class ApproveView(SettingsView):
 
         def act() -> Any:
             done = approvals.approve(pk, told["diff_hash"], told["reason"], actor_of(request), timezone.now())
-            return 200, approvals.describe(done)
+            return 200, _shown(request, done)
 
         return respond(request, act)
 
@@ -185,7 +186,7 @@ class ApplyView(SettingsView):
 
         def act() -> Any:
             done, _ = approvals.apply(pk, actor_of(request), timezone.now())
-            return 200, approvals.describe(done)
+            return 200, _shown(request, done)
 
         return respond(request, act)
 
@@ -214,9 +215,14 @@ class RejectView(SettingsView):
 
         def act() -> Any:
             done = approvals.close(pk, asked.validated_data["reason"], actor_of(request), timezone.now())
-            return 200, approvals.describe(done)
+            return 200, _shown(request, done)
 
         return respond(request, act)
+
+
+def _shown(request: Request, found: ChangeRequest) -> dict[str, Any]:
+    told: dict[str, Any] = seen(approvals.describe(found), caller(request).tenants)
+    return told
 
 
 def _may_propose(request: Request, found: ChangeRequest) -> None:

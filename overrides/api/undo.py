@@ -15,6 +15,7 @@ from catalog.serializers import StrictSerializer, TextField
 from overrides import idempotency, selectors, undoing
 from overrides.api.base import DRY_RUN, KEY, ReasonSerializer, SettingsView, actor_of, is_dry_run, respond
 from overrides.api.requests import VERBS
+from overrides.foreign import seen
 from overrides.models import AuditEntry
 from overrides.undoing import Plan, Step
 
@@ -98,7 +99,7 @@ class UndoActorView(SettingsView):
         if is_dry_run(request):
             made = plan()
             steps = [asdict(step) for step in made.steps]
-            return Response({"plan_hash": made.plan_hash, "steps": steps})
+            return Response({"plan_hash": made.plan_hash, "steps": seen(steps, caller(request).tenants)})
         if "plan_hash" not in told:
             raise Problem(
                 428, "plan_needed", "Ask with dry_run=1 first, and send the plan_hash of what you saw."
@@ -138,7 +139,8 @@ class UndoEntryView(SettingsView):
             raise Problem(403, "permission_denied", _needs(entry.object_type))
         if is_dry_run(request):
             made = undoing.plan_of([entry])
-            return Response({"plan_hash": made.plan_hash, "steps": [asdict(step) for step in made.steps]})
+            steps = seen([asdict(step) for step in made.steps], caller(request).tenants)
+            return Response({"plan_hash": made.plan_hash, "steps": steps})
 
         def act() -> idempotency.Answer:
             made = undoing.plan_of([entry])

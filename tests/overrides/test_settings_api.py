@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from catalog.models import Persona
+from catalog.models import Persona, Tenant
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import AuditEntry, Flag, KillSwitch, Override
 from tests import factories
@@ -226,3 +226,34 @@ def test_tenant_and_actor_in_a_body_are_not_taken_over(client: Client, key: dict
     for more in ({"created_by": "user:root"}, {"actor": "user:root"}, {"id": 7}, {"version": 9}):
         assert call(client, "post", "/settings/overrides", {**body, **more}, key).status_code == 400
     assert not Override.objects.exists()
+
+
+def test_a_change_of_one_tenant_s_share_tells_its_people_nothing_of_others(
+    client: Client, key: dict[str, str]
+) -> None:
+    changed(client, FLAG, {"tenants": {"borealis": "50"}}, key)
+    Tenant.objects.filter(slug="aurora").update(four_eyes=True)
+    own = factories.key("read", "flags", "override")
+    asked = changed(client, FLAG, {"tenants": {"aurora": "10"}}, own)
+    assert asked.status_code == 202
+    seen = call(client, "get", FLAG, key=own)["ETag"]
+    dry = call(
+        client,
+        "patch",
+        f"{FLAG}?dry_run=1",
+        {"tenants": {"aurora": "9"}, "reason": REASON},
+        own,
+        If_Match=seen,
+    )
+    late = call(client, "patch", FLAG, {"tenants": {"aurora": "9"}, "reason": REASON}, own, If_Match='"x"')
+    one = f"/settings/change-requests/{asked.json()['id']}"
+    answers = [
+        asked,
+        dry,
+        late,
+        *(call(client, "get", path, key=own) for path in (one, "/settings/change-requests", "/audit")),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 200, 409, 200, 200, 200]
+    for answer in answers:
+        assert b"borealis" not in answer.content
+    assert b"borealis" in call(client, "get", one, key=key).content

@@ -28,11 +28,9 @@ from overrides.api.overrides import WishSerializer
 from overrides.changes import touched, wish_values
 from overrides.foreign import seen
 from overrides.models import ChangeRequest
+from overrides.rights import VERB_OF
 from overrides.services import Wish
 from overrides.states import tag_of
-
-#: The caller's verb that each kind of object takes.
-VERBS = {"override": "override", "kill_switch": "override", "persona": "personas", "flag": "flags"}
 
 
 class ChangeRequestQuery(serializers.Serializer[Any]):
@@ -227,7 +225,7 @@ def _shown(request: Request, found: ChangeRequest) -> dict[str, Any]:
 
 def _may_propose(request: Request, found: ChangeRequest) -> None:
     """What it takes to make the change takes it to edit or apply it."""
-    verb = VERBS.get(found.kind.partition(".")[0], "catalogue")
+    verb = VERB_OF.get(found.kind.partition(".")[0], "catalogue")
     may_change(request, verb, found.tenant)
 
 

@@ -14,21 +14,10 @@ from catalog.problems import Problem
 from catalog.serializers import StrictSerializer, TextField
 from overrides import idempotency, selectors, undoing
 from overrides.api.base import DRY_RUN, KEY, ReasonSerializer, SettingsView, actor_of, is_dry_run, respond
-from overrides.api.requests import VERBS
 from overrides.foreign import seen
 from overrides.models import AuditEntry
-from overrides.undoing import Plan, Step
-
-#: Kinds that only people change, and the verb that it takes.
-_PEOPLES = {
-    "tenant": "catalogue",
-    "modelprofile": "catalogue",
-    "pricerevision": "catalogue",
-    "scopedefault": "catalogue",
-    "servicekey": "access",
-    "user": "access",
-    "group": "access",
-}
+from overrides.rights import VERB_OF, needed
+from overrides.undoing import Plan
 
 
 class UndoSerializer(StrictSerializer):
@@ -164,24 +153,14 @@ def _seen(request: Request, entries: list[AuditEntry]) -> Plan:
 def _limited(request: Request, plan: Plan) -> Plan:
     """What the caller may not change stays, and says so."""
     return undoing.with_problems(
-        plan, lambda step: None if _may_step(request, step) else _needs(step.object_type)
+        plan, lambda step: None if _may(request, step.object_type, step.tenant) else _needs(step.object_type)
     )
 
 
-def _may_step(request: Request, step: Step) -> bool:
-    return _may(request, step.object_type, step.tenant)
-
-
 def _may(request: Request, object_type: str, tenant: str | None) -> bool:
-    verb = VERBS.get(object_type) or _PEOPLES.get(object_type)
-    if verb is None:
-        return False
-    who = caller(request)
-    if verb in ("catalogue", "access"):
-        return who.may(verb, None)
-    return who.may(verb, tenant) and (tenant is not None or who.may("global_scope", None))
+    return object_type in VERB_OF and needed(caller(request), object_type, tenant) is None
 
 
 def _needs(object_type: str) -> str:
-    verb = VERBS.get(object_type) or _PEOPLES.get(object_type)
+    verb = VERB_OF.get(object_type)
     return f"This needs the verb '{verb}' for it." if verb else "It cannot be taken back from here."

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models import Count, Sum
 
 from catalog.access import Caller
 from catalog.tenancy import within
 from routing.engine import Bundle
-from telemetry import freshness
+from telemetry import freshness, spool
 from telemetry.freshness import Pipeline
 from telemetry.freshness_state import Freshness
-from telemetry.models import DirtyBucket, PipelineStage, QuarantineCount, QuarantinedEvent, SpoolBatch
+from telemetry.models import PipelineStage, QuarantineCount, QuarantinedEvent
 
 #: Days of counts of refused events.
 COUNTED = timedelta(days=7)
@@ -37,32 +37,9 @@ class Health:
 
 def read() -> Health:
     """Three queries."""
-    spool = SpoolBatch.objects.aggregate(
-        batches=Count("pk"),
-        events=Sum("events"),
-        oldest=Min("received_at"),
-        retrying=Count("pk", filter=Q(attempts__gt=0)),
-        refusal=Max("error"),
-    )
-    dirty = DirtyBucket.objects.aggregate(n=Count("pk"), oldest=Min("marked_at"))
-    stages = {stage.name: stage for stage in PipelineStage.objects.order_by("name")}
-    failing = [stage for stage in stages.values() if stage.is_failing]
-    drain, rollup = stages.get("drain"), stages.get("rollup")
-    pipeline = Pipeline(
-        waiting_events=spool["events"] or 0,
-        oldest_waiting=spool["oldest"],
-        dirty_buckets=dirty["n"],
-        oldest_dirty=dirty["oldest"],
-        drained_at=drain.succeeded_at if drain else None,
-        rolled_up_at=rollup.succeeded_at if rollup else None,
-        last_error="; ".join(f"{stage.name}: {stage.error}" for stage in failing),
-        clickhouse_down=any(
-            stage.error_code in ("ClickHouseUnavailable", "ClickHouseTimeout") for stage in failing
-        ),
-    )
-    return Health(
-        pipeline, spool["batches"], spool["retrying"], spool["refusal"] or "", tuple(stages.values())
-    )
+    waiting, stages = spool.backlog(), tuple(PipelineStage.objects.order_by("name"))
+    pipeline = freshness.pipeline_of(waiting, stages)
+    return Health(pipeline, waiting.batches, waiting.retrying, waiting.refusal, stages)
 
 
 @dataclass(frozen=True, slots=True)

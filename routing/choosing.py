@@ -6,7 +6,7 @@ docs/decisions.md explains them one by one.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from routing.decision import Reason, SelectionRequest
+from routing.decision import Reason, SelectionProblem, SelectionRequest
 from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
 from routing.standing import Kind, StandingOverride
 from routing.view import ScopeView
@@ -16,12 +16,13 @@ from telemetry.freshness_state import Freshness
 @dataclass(frozen=True, slots=True)
 class Case:
     """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
-    or what stands in for it when that is excluded; ``overrides`` stand for the request, by precedence."""
+    or what stands in for it when that is excluded, None when nothing can; ``overrides`` stand for the request,
+    by precedence."""
 
     bundle: Bundle
     request: SelectionRequest
     persona: BundlePersona
-    default: str
+    default: str | None
     scores: ScopeScores | None
     view: ScopeView
     freshness: Freshness
@@ -160,6 +161,13 @@ def no_eligible_candidate(case: Case) -> Choice | None:
 
 def _default(case: Case, reason: Reason, why: str) -> Choice:
     scope_default = case.bundle.default_profile(case.request.tenant, case.request.persona)
+    if case.default is None:
+        raise SelectionProblem(
+            409,
+            "all_excluded",
+            f"'{scope_default}' is the scope's default, but the request or an override excludes it, and no other "
+            "profile that may be used is proved to meet the SLA.",
+        )
     if case.default == scope_default:
         return Choice(case.default, reason, f"{why}; {case.default} is the scope's default.")
     instead = f"{scope_default}, the scope's default, is excluded, and {case.default} is next"

@@ -111,18 +111,12 @@ def _examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     )
 
 
-def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str:
-    """The default, or the next in the chain when it is excluded."""
+def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | None:
+    """The default, or the next in the chain when it is excluded; None when nobody is left. What people locked
+    or prefer needs no default, so that is no problem before a rule wants it."""
     if default not in excluded:
         return default
-    if not view.ranked:
-        raise SelectionProblem(
-            409,
-            "all_excluded",
-            f"'{default}' is the scope's default, but the request or an override excludes it, and no other profile "
-            "that may be used is proved to meet the SLA.",
-        )
-    return view.ranked[0]
+    return view.ranked[0] if view.ranked else None
 
 
 def _given(case: Case, choice: Choice) -> BundleProfile:
@@ -171,6 +165,6 @@ def _overrides(case: Case, choice: Choice) -> dict[str, Any]:
 def _fallback(case: Case, choice: Choice) -> tuple[str, ...]:
     """The next best, ending in the default whatever its rank: it is what people trust."""
     chain = [slug for slug in case.view.ranked if slug not in (choice.profile, case.default)]
-    if case.default != choice.profile and case.default in case.bundle.usable:
+    if case.default and case.default != choice.profile and case.default in case.bundle.usable:
         chain.append(case.default)
     return tuple(chain)

@@ -78,6 +78,15 @@ def test_a_lock_to_a_disabled_profile_is_a_problem_not_a_silent_default() -> Non
         decide(off, request())
 
 
+@pytest.mark.parametrize(("kind", "slug"), [("lock", "incumbent"), ("lock", "failing"), ("prefer", "new")])
+def test_what_people_chose_holds_when_their_exclusions_leave_no_default(kind: str, slug: str) -> None:
+    excluded = [override("exclude", name, id) for id, name in enumerate(("incumbent", "best", "next"), 2)]
+    decision = decide(policy(override(kind, slug, 1, **HERE), *excluded), request())
+    assert (decision.profile.slug, decision.fallback, decision.propensity) == (slug, (), 1.0)
+    with pytest.raises(SelectionProblem, match="excludes it, and no other profile"):
+        decide(policy(*excluded), request())
+
+
 def test_exclusions_add_up_over_scopes_and_show_in_the_candidates() -> None:
     found = policy(override("exclude", "best", 1, persona="essayist"), override("exclude", "next", 2))
     decision = decide(found, request())

@@ -18,7 +18,8 @@ from routing.bundle import current_bundle
 from routing.engine import SelectionProblem
 from routing.explaining import explained
 from routing.models import ConversationSelection, Selection
-from routing.selection import Asked, select
+from routing.repeats import Asked
+from routing.selection import select
 from telemetry.freshness_state import state
 
 

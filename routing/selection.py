@@ -4,7 +4,6 @@ The decision, its place in the outbox and the conversation's last profile are in
 answer goes out. While the database is away they are in the journal instead (routing.journal).
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,35 +13,12 @@ from django.utils import timezone
 
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
-from routing.engine import Decision, SelectionProblem, SelectionRequest, canonical_json, decide
+from routing.engine import Decision, SelectionRequest, canonical_json, decide
 from routing.journal import journal
 from routing.models import ConversationSelection, Selection
 from routing.records import remember, row_of
+from routing.repeats import Asked, repeats
 from routing.replay import replay
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a worker asks, before it is known when, and what the conversation had last."""
-
-    tenant: str
-    persona: str
-    conversation_id: str
-    task: str = "general"
-    exclude: tuple[str, ...] = ()
-    request_id: str | None = None
-
-    def at(self, at: datetime, last_profile: str | None) -> SelectionRequest:
-        return SelectionRequest(
-            tenant=self.tenant,
-            persona=self.persona,
-            conversation_id=self.conversation_id,
-            at=at,
-            task=self.task,
-            exclude=self.exclude,
-            last_profile=last_profile,
-            request_id=self.request_id,
-        )
 
 
 def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
@@ -50,17 +26,36 @@ def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
 
     Raises SelectionProblem; OperationalError only when there has never been a bundle.
     """
+    return repeats.once(asked, lambda: _select(asked, caller, at))
+
+
+def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
     bundle = current_bundle()
     try:
         with outage.watch():
             if asked.request_id is not None and (earlier := _earlier(asked)):
                 return earlier
-            decision = decide(bundle, asked.at(at, _last_profile(asked)))
+            decision = decide(bundle, _request(asked, at, _last_profile(asked)))
             return _commit(asked, decision, caller)
     except AWAY:
-        decision = decide(bundle, asked.at(at, None))
+        decision = decide(bundle, _request(asked, at, None))
         journal.append(canonical_json([caller, decision.core()]))
-        return decision.to_dict()
+        answer = decision.to_dict()
+        repeats.keep(asked, answer)
+        return answer
+
+
+def _request(asked: Asked, at: datetime, last_profile: str | None) -> SelectionRequest:
+    return SelectionRequest(
+        tenant=asked.tenant,
+        persona=asked.persona,
+        conversation_id=asked.conversation_id,
+        at=at,
+        task=asked.task,
+        exclude=asked.exclude,
+        last_profile=last_profile,
+        request_id=asked.request_id,
+    )
 
 
 def _last_profile(asked: Asked) -> str | None:
@@ -92,14 +87,8 @@ def _earlier(asked: Asked) -> dict[str, Any] | None:
     if row is None:
         return None
     core = orjson.loads(row.core)
-    if any(core[name] != getattr(asked, name) for name in ("persona", "conversation_id", "task")) or tuple(
-        core["exclude"]
-    ) != tuple(asked.exclude):
-        raise SelectionProblem(
-            409,
-            "request_id_reused",
-            f"The request_id '{asked.request_id}' was used for another request; use a new one per request.",
-        )
+    names = ("tenant", "persona", "conversation_id", "task", "request_id")
+    asked.refuse_other(Asked(**{name: core[name] for name in names}, exclude=tuple(core["exclude"])))
     decision = replay(row).decision
     # Without its candidates a decision is still the same decision.
     return decision.to_dict() if decision else {**core, "candidates": []}

@@ -15,6 +15,7 @@ from pytest_django.fixtures import Settings
 from catalog import directory
 from catalog.outage import outage
 from routing import archive, bundle, journal, serving
+from routing.repeats import repeats
 
 # How long a draw or an example takes says more about the machine than about the code. In CI the examples
 # are the same each time, so that a failure there is one that can be seen again.
@@ -85,3 +86,4 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     serving.policy_server.forget()
     journal.journal.close()
     outage.end()
+    repeats.forget()

@@ -70,6 +70,25 @@ def test_while_the_database_is_known_to_be_away_requests_do_not_ask_it(
         assert ask(client, key).status_code == 200
 
 
+def test_a_request_id_repeated_while_the_database_is_away_gets_the_same_answer(
+    client: Client, away: None, tmp_path: Path
+) -> None:
+    ranked_scope()
+    key = factories.key("select")
+
+    def again(**body: Any) -> Any:
+        asked = {**ASKED, "request_id": "r-1", **body}
+        return client.post("/api/v1/selections", asked, content_type="application/json", headers=key)
+
+    first = again()
+    assert (first.status_code, again().content) == (200, first.content)
+    assert len(lines(tmp_path / "journal")) == 1
+    other = again(task="code")
+    assert (other.status_code, other.json()["code"]) == (409, "request_id_reused")
+    outage.end()
+    assert again().content == first.content
+
+
 def test_a_verified_key_goes_on_without_the_database_and_an_unknown_one_is_503(
     client: Client, away: None, settings: Any
 ) -> None:

@@ -71,7 +71,7 @@ def _answer(bundle: Bundle, checked: int, felt: list[Change], traffic: Traffic |
         "profiles_changed": sum(change.switches for change in felt),
         "conversations_per_hour": touched,
         "share_of_traffic": touched / traffic.total if traffic and traffic.total else None,
-        "breaches": sum(_breaches(change.new) for change in felt),
+        "breaches": sum(breaches(change.new) for change in felt),
         "problems": sum(change.new.problem is not None for change in felt),
         "scopes": [_scope(change, rates) for change in ordered[:MOST]],
         "more": max(len(felt) - MOST, 0),
@@ -83,7 +83,8 @@ def _by_traffic(key: Key, rates: Mapping[Key, float]) -> tuple[float, str, str, 
     return (-rates.get(key, 0.0), key.tenant, key.persona, key.task or "")
 
 
-def _breaches(side: Side) -> bool:
+def breaches(side: Side) -> bool:
+    """Whether its profile is proved to miss the SLA."""
     return side.card is not None and any(gate.verdict is Verdict.FAIL for gate in side.card.gates)
 
 
@@ -93,16 +94,17 @@ def _scope(change: Change, rates: Mapping[Key, float]) -> dict[str, Any]:
         "tenant": key.tenant,
         "persona": key.persona,
         "task": key.task,
-        "old": _side(change.old),
-        "new": _side(change.new),
+        "old": side_to_dict(change.old),
+        "new": side_to_dict(change.new),
         "change": differences(change.old.card, change.new.card),
         "shares": _shares(change.old_shares, change.new_shares),
         "conversations_per_hour": rates.get(key),
-        "sla": _sla(change.new.card),
+        "sla": not_passed(change.new.card),
     }
 
 
-def _side(side: Side) -> dict[str, Any]:
+def side_to_dict(side: Side) -> dict[str, Any]:
+    """JSON values; money as text, unknown as null."""
     card, problem = side.card, side.problem
     return {
         "profile": side.profile,
@@ -147,7 +149,7 @@ def _shares(old: Shares, new: Shares) -> dict[str, Any]:
     return {name: {"old": was, "new": then} for name, was, then in pairs if was != then}
 
 
-def _sla(card: Scorecard | None) -> list[dict[str, Any]] | None:
+def not_passed(card: Scorecard | None) -> list[dict[str, Any]] | None:
     """The clauses that the new profile is not proved to meet; None: it has no scorecard here."""
     if card is None:
         return None

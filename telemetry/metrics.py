@@ -86,7 +86,7 @@ def read_totals(
     ClickHouseError.
     """
     columns = ("tenant, " if by_tenant else "") + "persona, profile" + (", task" if by_task else "")
-    parts, parameters = _parts(span, columns)
+    parts, parameters = parts_of(span, columns)
     conditions = ""
     for name, value in (("tenant", tenant), ("persona", persona), ("task", task)):
         if value is not None:
@@ -109,7 +109,9 @@ def read_totals(
     }
 
 
-def _parts(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:
+def parts_of(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:
+    """SELECTs of the span's roll-ups, to be joined by UNION ALL and given ``{conditions}``, with their parameters: whole
+    hours from rollup_1h, the ends from rollup_5m. ``columns`` are those of the key."""
     first_hour = -(-int(span.start.timestamp()) // 3600) * 3600
     whole_from = span.start + timedelta(seconds=first_hour - span.start.timestamp())
     whole_to = floor(span.end, _HOUR)

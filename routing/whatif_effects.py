@@ -1,0 +1,251 @@
+"""What a hypothesis comes to: each scope's winner before and after, dollars per day, and what of it would be felt now. Pure.
+
+The winner is what rule ``ranked`` gives, or the default when nobody is proved to meet the SLA. Both are ``outcome``'s:
+nothing here can drift from the engine.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from routing.comparing import Key, Side, look, typical
+from routing.engine import Bundle, Reason, ScopeScores
+from routing.gates import Verdict
+from routing.scoring import Scorecard
+from routing.whatif import Hypothesis, personas_of, unsteered
+
+#: Rules by which people decide for all conversations, whatever the flag and the holdout say.
+_FOR_ALL = (Reason.KILL_SWITCH, Reason.OVERRIDE_LOCK, Reason.OVERRIDE_PREFER)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What a typical conversation is given with all that steers now (flag, overrides, kill switch, age of the metrics).
+    ``share``: of the conversations that get it by then, 0 to 1; the others get the default. ``difference``: US dollars
+    per day; None: unknown."""
+
+    old: Side
+    new: Side
+    share: float
+    difference: Decimal | None
+
+    @property
+    def switches(self) -> bool:
+        return self.old.profile != self.new.profile and self.share > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One scope. ``old`` and ``new`` are its winners; ``completions`` of 24 hours, None: not measured. US dollars
+    per day as if all of them were the winner's; None: unknown."""
+
+    key: Key
+    old: Side
+    new: Side
+    completions: int | None
+    old_usd: Decimal | None
+    new_usd: Decimal | None
+    now: Now
+
+    @property
+    def flips(self) -> bool:
+        return self.old.profile != self.new.profile
+
+    @property
+    def difference(self) -> Decimal | None:
+        """US dollars per day, new less old."""
+        return None if self.old_usd is None or self.new_usd is None else self.new_usd - self.old_usd
+
+    @property
+    def is_felt(self) -> bool:
+        """Whether anything is otherwise: winner, its cost or verdicts, or what is given now."""
+        return (
+            self.flips
+            or cost_of(self.old) != cost_of(self.new)
+            or _judged(self.old) != _judged(self.new)
+            or (self.now.old.profile, self.now.old.reason) != (self.now.new.profile, self.now.new.reason)
+        )
+
+
+def effects(
+    before: Bundle,
+    after: Bundle,
+    hypothesis: Hypothesis,
+    completions: Mapping[tuple[str, str], int] | None,
+    at: datetime,
+) -> list[Effect]:
+    """Of every scope that it can touch, at a time (UTC). ``completions`` of 24 hours by scope (one that is left out had
+    none); None: they are not known."""
+    worlds = (_World.of(before), _World.of(after))
+    personas = list(personas_of(before, hypothesis))
+    return [
+        _effect(worlds, Key(tenant, persona, None), completions, at)
+        for tenant in before.tenants
+        for persona in personas
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """A bundle, as it decides for a typical conversation, and without anything but the ranking."""
+
+    bundle: Bundle
+    typical: Bundle
+    unsteered: Bundle
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "_World":
+        return cls(bundle, typical(bundle), unsteered(bundle))
+
+    def winner(self, key: Key, at: datetime) -> Side:
+        scores = self.bundle.scores(key.tenant, key.persona)
+        # As of its metrics: how old they are says what is given now, not who wins.
+        return look(self.unsteered, key, scores.as_of if scores and scores.as_of else at)
+
+    def share(self, key: Key, given: Side) -> float:
+        if given.reason in _FOR_ALL:
+            return 1.0
+        return self.bundle.flag.share(key.tenant) * (1 - self.bundle.personas[key.persona].holdout_share)
+
+    def paid(self, key: Key, given: Side) -> tuple[Decimal | None, ...]:
+        """US dollars per completion now, over all conversations but those that explore, and what it is made of."""
+        share = self.share(key, given)
+        default = self.bundle.default_profile(key.tenant, key.persona)
+        rest = card_of(self.bundle.scores(key.tenant, key.persona), default) if share < 1 else None
+        parts = ((share, cost_of(given)), (1 - share, rest.cost_per_completion if rest else None))
+        due = [(Decimal(repr(part)), cost) for part, cost in parts if part > 0]
+        if any(cost is None for _, cost in due):
+            return (None, *(item for pair in due for item in pair))
+        return (sum((part * cost for part, cost in due if cost is not None), Decimal(0)),)
+
+
+def _effect(
+    worlds: tuple[_World, _World], key: Key, completions: Mapping[tuple[str, str], int] | None, at: datetime
+) -> Effect:
+    before, after = worlds
+    old, new = before.winner(key, at), after.winner(key, at)
+    count = None if completions is None else completions.get((key.tenant, key.persona), 0)
+    now = Now(
+        given_old := look(before.typical, key, at),
+        given_new := look(after.typical, key, at),
+        after.share(key, given_new),
+        _paid_more(worlds, key, given_old, given_new, count),
+    )
+    return Effect(key, old, new, count, _per_day(cost_of(old), count), _per_day(cost_of(new), count), now)
+
+
+def _paid_more(
+    worlds: tuple[_World, _World], key: Key, old: Side, new: Side, count: int | None
+) -> Decimal | None:
+    before, after = worlds
+    was, then = before.paid(key, old), after.paid(key, new)
+    if was[0] is not None and then[0] is not None:
+        return _per_day(then[0] - was[0], count)
+    # What is not known, but stays what it is, makes no difference.
+    same = old.profile == new.profile and was == then
+    return _per_day(Decimal(0), count) if same else None
+
+
+def _per_day(cost: Decimal | None, count: int | None) -> Decimal | None:
+    return None if cost is None or count is None else cost * count
+
+
+def cost_of(side: Side) -> Decimal | None:
+    """US dollars per completion of what a side gives; None: unknown."""
+    return side.card.cost_per_completion if side.card else None
+
+
+def card_of(scores: ScopeScores | None, profile: str) -> Scorecard | None:
+    """The profile's scorecard, if it has one there."""
+    cards = scores.scorecards if scores else ()
+    return next((card for card in cards if card.profile == profile), None)
+
+
+def _judged(side: Side) -> tuple[str | None, list[Verdict]]:
+    return side.code, [gate.verdict for gate in side.card.gates] if side.card else []
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """US dollars per day of the scopes where both sides are known; None: there is no such scope."""
+
+    old: Decimal | None
+    new: Decimal | None
+    known: int
+    unknown: int
+
+    @property
+    def difference(self) -> Decimal | None:
+        return None if self.old is None or self.new is None else self.new - self.old
+
+
+def add_up(found: Iterable[Effect]) -> Sum:
+    """As if all completions were the winners'."""
+    pairs = [(one.old_usd, one.new_usd) for one in found]
+    known = [(old, new) for old, new in pairs if old is not None and new is not None]
+    if not known:
+        return Sum(None, None, 0, len(pairs))
+    old, new = (sum(side, Decimal(0)) for side in zip(*known, strict=True))
+    return Sum(old, new, len(known), len(pairs) - len(known))
+
+
+def add_up_now(found: Iterable[Effect]) -> tuple[Decimal | None, int]:
+    """The difference in US dollars per day with what steers now, and in how many scopes it is unknown."""
+    all_ = [one.now.difference for one in found]
+    known = [difference for difference in all_ if difference is not None]
+    return sum(known, Decimal(0)) if known else None, len(all_) - len(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a profile of the hypothesis stands in the scopes afterwards: ``meets`` the SLA and can win; ``cost_unknown``:
+    would, but for its cost; ``out``: it may not be used, or is excluded by people. ``wins_old``, ``wins_new``: by rank.
+    ``borrowed``: scopes that judge it by the persona's metrics over all tenants."""
+
+    profile: str
+    meets: int
+    unproven: int
+    fails: int
+    cost_unknown: int
+    no_data: int
+    borrowed: int
+    wins_old: int
+    wins_new: int
+
+
+def standings(after: Bundle, hypothesis: Hypothesis, found: Iterable[Effect]) -> list[Standing]:
+    """Of each profile that it is about, over these scopes."""
+    found = list(found)
+    return [_standing(after, slug, found) for slug in sorted(hypothesis.profiles)]
+
+
+def _standing(after: Bundle, slug: str, found: list[Effect]) -> Standing:
+    counts = dict.fromkeys(("meets", "unproven", "fails", "cost_unknown", "no_data"), 0)
+    borrowed = 0
+    for one in found:
+        card = card_of(after.scores(one.key.tenant, one.key.persona), slug)
+        counts[_state(card)] += 1
+        borrowed += card is not None and card.borrowed
+    return Standing(
+        profile=slug,
+        **counts,
+        borrowed=borrowed,
+        wins_old=sum(_wins(one.old, slug) for one in found),
+        wins_new=sum(_wins(one.new, slug) for one in found),
+    )
+
+
+def _state(card: Scorecard | None) -> str:
+    if card is None or not card.requests:
+        return "no_data"
+    verdicts = {gate.verdict for gate in card.gates}
+    if Verdict.FAIL in verdicts:
+        return "fails"
+    if Verdict.UNPROVEN in verdicts:
+        return "unproven"
+    return "meets" if card.score is not None else "cost_unknown"
+
+
+def _wins(side: Side, slug: str) -> bool:
+    return side.profile == slug and side.reason is Reason.RANKED

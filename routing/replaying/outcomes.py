@@ -34,7 +34,8 @@ class Outcome:
     """One recorded call. Cost in US dollars, latency in milliseconds, score 0 to 1; None: not recorded.
 
     ``runs`` above 1: the figures are averages of so many calls. ``recorded_on`` is ISO 8601 in UTC, so that text sorts
-    as time does; a day is its midnight.
+    as time does; a day is its midnight. ``violated``: what telemetry told of its safety; None: nothing did, then its
+    category and success tell.
     """
 
     prompt_id: str
@@ -49,10 +50,13 @@ class Outcome:
     runs: int
     recorded_on: str
     error: bool
+    violated: bool | None = None
 
     @property
     def safety_violation(self) -> bool:
         """An answer that a safety test found wanting; no answer at all is a failure, but harms nobody."""
+        if self.violated is not None:
+            return self.violated
         return self.category == SAFETY_CATEGORY and not self.success and not self.error
 
 

@@ -1,11 +1,9 @@
-"""`manage.py replay FILE`: recorded outcomes under a policy, beside its baselines.
+"""`manage.py replay`: recorded outcomes, of a file or of a scope's telemetry, under a policy, beside its baselines.
 
 Not `manage.py explain`, which decides a stored decision again.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +11,28 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from catalog.models import Persona
+from catalog.models import Persona, ScopeDefault
+from routing.logged.completions import completions_by_day
+from routing.logged.scope import Scope
+from routing.management.arguments import (
+    add_policy_arguments,
+    add_range_arguments,
+    changed_persona,
+    changes_of,
+    count,
+    scope_of,
+    span_of,
+)
 from routing.replaying.frontier import SWEEP, Frontier, frontier
-from routing.replaying.live import incumbent_of, persona_of, policy_of
-from routing.replaying.outcomes import BadOutcomesError, Recording, read_outcomes, record
+from routing.replaying.live import incumbent_of, policy_of
+from routing.replaying.outcomes import BadOutcomesError, Outcome, Recording, read_outcomes, record
 from routing.replaying.report import Setting, as_csv, as_json, as_text
 from routing.replaying.run import Feedback, Policy
 from routing.replaying.study import Study, study, work_of
+from routing.replaying.telemetry import outcomes_of
+from telemetry.clickhouse import ClickHouseError, get_clickhouse
 
 _FORMATS = {"text": as_text, "json": as_json, "csv": as_csv}
-#: Option, the persona's field, and what it is.
-_CHANGES = (
-    ("min-success", "min_success_rate", "SLA: the least success rate, 0 to 1"),
-    ("max-safety", "max_safety_violation_rate", "SLA: the largest safety violation rate, 0 to 1"),
-    ("min-accuracy", "min_accuracy", "SLA: the least mean score, 0 to 1"),
-    ("max-cost", "max_cost_per_completion", "US dollars per completion, the yardstick of cost"),
-    ("confidence", "confidence", "of the bounds that the SLA is judged by, 0.5 to 0.9999"),
-    ("exploration", "exploration_share", "share of conversations that may try an unproven model, 0 to 1"),
-)
 
 
 class Command(BaseCommand):
@@ -40,16 +42,16 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="CSV, may be gzipped; docs/replay.md lists the columns")
-        parser.add_argument("--category", action="append", help="only this category; may be repeated")
+        parser.add_argument(
+            "file", nargs="?", type=Path, help="CSV, may be gzipped; docs/replay.md lists the columns"
+        )
+        parser.add_argument("--tenant", help="in place of FILE: completions of this tenant and --persona")
+        add_range_arguments(parser)
+        parser.add_argument("--category", action="append", help="only this category or task; may be repeated")
         parser.add_argument("--models", type=Path, help="a file with the candidates, one a line")
         parser.add_argument("--persona", help="replay this persona's live policy; options below change it")
         parser.add_argument("--incumbent", help="a recorded model, or 'each' for one report per model")
-        for option, field, told in _CHANGES:
-            parser.add_argument(f"--{option}", dest=field, type=_decimal, help=told)
-        parser.add_argument("--max-p95-ms", dest="max_latency_p95_ms", type=int, help="SLA: milliseconds")
-        parser.add_argument("--min-samples", dest="min_samples", type=int, help="fewer prove nothing")
-        parser.add_argument("--weights", type=_weights, help="cost,success,latency; they sum to 1")
+        add_policy_arguments(parser)
         parser.add_argument(
             "--feedback",
             type=Feedback,
@@ -57,10 +59,10 @@ class Command(BaseCommand):
             default=Feedback.RECORDED,
             help="which outcomes of past conversations were seen: all recorded, or only of what was chosen",
         )
-        parser.add_argument("--rescore-every", type=_count(1), default=1, help="conversations, 1 or more")
-        parser.add_argument("--splits", type=_count(0), default=0, help="random halves; 0: one, by time")
+        parser.add_argument("--rescore-every", type=count(1), default=1, help="conversations, 1 or more")
+        parser.add_argument("--splits", type=count(0), default=0, help="random halves; 0: one, by time")
         parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same report")
-        parser.add_argument("--resamples", type=_count(1), default=1000, help="of the bootstrap")
+        parser.add_argument("--resamples", type=count(1), default=1000, help="of the bootstrap")
         parser.add_argument(
             "--aiq", action="store_true", help="also RouterBench's AIQ: replays 11 weights of cost"
         )
@@ -69,9 +71,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            recording = record(
-                read_outcomes(options["file"]), _models(options["models"]), options["category"]
-            )
+            recording = record(_outcomes(options), _models(options["models"]), options["category"])
             policies = _policies(recording, options)
             studies, frontiers = _replayed(recording, policies, options)
         except (BadOutcomesError, ValueError) as error:
@@ -105,27 +105,53 @@ def _replayed(
 
 def _policies(recording: Recording, options: dict[str, Any]) -> list[Policy]:
     persona = _persona(options)
-    wanted = options["incumbent"] or incumbent_of(persona, recording.models)
+    wanted = options["incumbent"] or _incumbent(persona, recording, options)
     if wanted is None:
         raise CommandError("Name the incumbent with --incumbent: a recorded model, or 'each'.")
     incumbents = recording.models if wanted == "each" else (wanted,)
     return [policy_of(persona, name, options["feedback"], options["rescore_every"]) for name in incumbents]
 
 
+def _incumbent(persona: Persona, recording: Recording, options: dict[str, Any]) -> str | None:
+    """The live default as the recording calls it; telemetry names profiles by their slugs. None: not recorded."""
+    if options["tenant"] is None:
+        return incumbent_of(persona, recording.models)
+    own = ScopeDefault.objects.filter(tenant__slug=options["tenant"], persona__slug=options["persona"])
+    default = own.values_list("profile__slug", flat=True).first() or persona.default_profile.slug
+    return default if default in recording.models else None
+
+
+def _outcomes(options: dict[str, Any]) -> list[Outcome]:
+    if options["file"] is not None:
+        if any(options[name] is not None for name in ("tenant", "start", "end")):
+            raise CommandError("Give FILE, or --tenant, --persona and --from; not both.")
+        return read_outcomes(options["file"])
+    if options["tenant"] is None:
+        raise CommandError("Give FILE, or --tenant, --persona and --from to replay a scope's own telemetry.")
+    return _completed(scope_of(options), options)
+
+
+def _completed(scope: Scope, options: dict[str, Any]) -> list[Outcome]:
+    span = span_of(options)
+    found: list[Outcome] = []
+    with Progress(console=Console(stderr=True), disable=options["no_progress"]) as progress:
+        task = progress.add_task("days read", total=span.count_of_days)
+        try:
+            for completions in completions_by_day(get_clickhouse(), scope, span):
+                found += outcomes_of(completions)
+                progress.advance(task)
+        except ClickHouseError as error:
+            raise CommandError(f"ClickHouse: {error}") from None
+    if not found:
+        raise CommandError(f"There are no completions of {scope} from {span}.")
+    return found
+
+
 def _persona(options: dict[str, Any]) -> Persona:
-    fields = [*(field for _, field, _ in _CHANGES), "max_latency_p95_ms", "min_samples"]
-    changes = {field: options[field] for field in fields if options[field] is not None}
-    if options["weights"]:
-        changes |= dict(
-            zip(("weight_cost", "weight_success", "weight_latency"), options["weights"], strict=True)
-        )
     needed = ("min_success_rate", "max_latency_p95_ms", "max_safety_violation_rate")
-    if options["persona"] is None and any(name not in changes for name in needed):
+    if options["persona"] is None and any(name not in changes_of(options) for name in needed):
         raise CommandError("Give --persona, or the whole SLA: --min-success, --max-p95-ms and --max-safety.")
-    try:
-        return persona_of(options["persona"], changes)
-    except Persona.DoesNotExist:
-        raise CommandError(f"There is no persona '{options['persona']}'.") from None
+    return changed_persona(options["persona"], options)
 
 
 def _models(path: Path | None) -> list[str] | None:
@@ -138,29 +164,3 @@ def _models(path: Path | None) -> list[str] | None:
     if not models:
         raise CommandError(f"{path}: names no model.")
     return models
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ArgumentTypeError(f"{text!r} is no number") from None
-    if not value.is_finite():
-        raise ArgumentTypeError(f"{text!r} is no number")
-    return value
-
-
-def _weights(text: str) -> list[Decimal]:
-    weights = [_decimal(part) for part in text.split(",")]
-    if len(weights) != 3:
-        raise ArgumentTypeError("three weights are wanted: cost,success,latency")
-    return weights
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise ArgumentTypeError(f"{text!r} is not a whole number, {least} or more")
-        return int(text)
-
-    return parse

@@ -148,6 +148,7 @@ RETENTION_DAYS = {
     "rollup_1h": ENV.retention_1h_days,
     "rollup_24h": ENV.retention_24h_days,
     "selections": ENV.retention_selections_days,
+    "arms_24h": ENV.retention_24h_days,
 }
 
 # --- Audit log ---

@@ -21,6 +21,7 @@ PARTITIONS = {
     "rollup_1h": ("toYYYYMM", "bucket"),
     "rollup_24h": ("toYYYYMM", "bucket"),
     "selections": ("toYYYYMMDD", "decided_at"),
+    "arms_24h": ("toYYYYMM", "bucket"),
 }
 
 

@@ -28,6 +28,7 @@ RETENTION = {
     "rollup_1h": "roll-ups of an hour",
     "rollup_24h": "roll-ups of a day",
     "selections": "selection events",
+    "arms_24h": "savings by day",
 }
 
 

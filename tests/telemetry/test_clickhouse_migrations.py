@@ -18,7 +18,7 @@ from telemetry.clickhouse_migrations.dialect import Dialect
 from tests.services import free_ports
 from tests.telemetry.engines import database_at
 
-TABLES = {"completions", "rollup_5m", "rollup_1h", "rollup_24h", "selections"}
+TABLES = {"completions", "rollup_5m", "rollup_1h", "rollup_24h", "selections", "arms_24h"}
 ALL = [migration.name for migration in runner.migrations()]
 OLD, NEW = (18, 16), (26, 9)
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from routing import api, health_api, policy_api, settings_api
+from routing import api, health_api, policy_api, settings_api, whatif_api
 
 urlpatterns = [
     path("selections", api.SelectionsView.as_view(), name="selections"),
@@ -14,6 +14,7 @@ urlpatterns = [
     path("policy", policy_api.PolicyView.as_view(), name="policy"),
     path("rankings", api.RankingsView.as_view(), name="rankings"),
     path("settings/overrides/<int:pk>/regret", settings_api.RegretView.as_view(), name="override-regret"),
+    path("whatif", whatif_api.WhatIfView.as_view(), name="whatif"),
     path("schemas/router-selection/v1", health_api.router_selection_schema, name="router-selection-v1"),
     path("schemas/router-alert/v1", health_api.router_alert_schema, name="router-alert-v1"),
 ]

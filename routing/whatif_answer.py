@@ -49,7 +49,7 @@ def what_if(hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetim
     """In the scopes of these tenants (None: all), at a time (UTC).
 
     Raises NotKnownYet for names that the policy of this process does not have, ValidationError for values that no
-    persona may have, CannotSay when metrics that the winners hang on cannot be read, or are not kept.
+    persona may have, CannotSay when metrics that the winners hang on cannot be read.
     """
     bundle = current_bundle()
     _check_profiles(bundle, hypothesis)
@@ -65,7 +65,7 @@ def what_if(hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetim
             "Who wins then does not follow from the scorecards, and metrics cannot be read now."
         ) from error
     except NoRules:
-        raise CannotSay(_NO_RULES) from None
+        return WhatIf(bundle, bundle, hypothesis, (), None, _NO_RULES)
     if bundle.snapshot is None:
         return WhatIf(bundle, after, hypothesis, (), None, _NO_SCORES)
     span = trailing(Window.H24, bundle.snapshot.created_at)

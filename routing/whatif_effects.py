@@ -1,4 +1,4 @@
-"""What a hypothesis comes to: each scope's winner before and after, dollars per day, and what of it would be felt now. Pure.
+"""What a hypothesis comes to: each scope's winner, dollars per day, and what of it would be felt now. Pure.
 
 The winner is what rule ``ranked`` gives, or the default when nobody is proved to meet the SLA. Both are ``outcome``'s:
 nothing here can drift from the engine.
@@ -59,12 +59,13 @@ class Effect:
 
     @property
     def is_felt(self) -> bool:
-        """Whether anything is otherwise: winner, its cost or verdicts, or what is given now."""
+        """Whether anything is otherwise: winner, its cost or verdicts, or what is given or paid now."""
         return (
             self.flips
             or cost_of(self.old) != cost_of(self.new)
             or _judged(self.old) != _judged(self.new)
             or (self.now.old.profile, self.now.old.reason) != (self.now.new.profile, self.now.new.reason)
+            or bool(self.now.difference)
         )
 
 

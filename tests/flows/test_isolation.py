@@ -124,6 +124,7 @@ ENDPOINTS: dict[tuple[str, str], Ask] = {
     ("selection", "get"): Ask(lambda: {"decision_id": of(Selection).decision_id}),
     ("conversation-selection", "get"): Ask(lambda: {"conversation_id": f"of-{FOREIGN}"}, f"tenant={FOREIGN}"),
     ("policy", "get"): Ask(status=200),
+    ("whatif", "post"): Ask(body=lambda: {"tenant": FOREIGN, "remove": ["cheap"]}),
     ("rankings", "get"): Ask(query=f"tenant={FOREIGN}&persona=essayist"),
     ("overrides", "get"): Ask(status=200),
     ("overrides", "post"): Ask(body=lambda: WISH),

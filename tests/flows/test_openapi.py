@@ -53,6 +53,7 @@ OPERATIONS = (
     "POST /api/v1/settings/overrides/{id}/undo",
     "POST /api/v1/settings/undo",
     "POST /api/v1/telemetry/completions",
+    "POST /api/v1/whatif",
     "PUT /api/v1/settings/kill-switch",
     "PUT /api/v1/settings/overrides/{id}",
 )

@@ -25,11 +25,11 @@ def one_sided_z(confidence: float) -> float:
     return NormalDist().inv_cdf(confidence)
 
 
-def wilson(successes: float, n: int, confidence: float) -> Bounds:
+def wilson(successes: float, n: float, confidence: float) -> Bounds:
     """Lower and upper one-sided bounds of a rate seen ``successes`` times in ``n`` > 0 trials.
 
-    ``successes`` may be the sum of scores in [0, 1]: the variance of such a mean is at most p (1 - p), so
-    the bounds are then wider than need be, never narrower.
+    ``n`` may be an effective number of trials, and ``successes`` the sum of scores in [0, 1]: the variance of such
+    a mean is at most p (1 - p), so the bounds are then wider than need be, never narrower.
     """
     z = one_sided_z(confidence)
     p = min(max(successes / n, 0.0), 1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -45,6 +46,18 @@ class ArmSums:
     cost_usd: Decimal = Decimal(0)
     cost_squared: float = 0.0
     priced_cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDay:
+    """One arm of one task in one scope on one day (its start, UTC)."""
+
+    day: datetime
+    tenant: str
+    persona: str
+    task: str
+    arm: Arm
+    sums: ArmSums
 
 
 #: In the order of the dataclass, which is that of the table.

@@ -7,10 +7,9 @@ row its newest version: duplicates, late events, repeated and killed runs cannot
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from telemetry.arm_sums import MEASURES, Arm, ArmSums
+from telemetry.arm_sums import MEASURES, Arm, ArmDay, ArmSums
 from telemetry.clickhouse import ClickHouse
 from telemetry.rollups import floor, next_version
 
@@ -194,18 +193,6 @@ def _seen(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[dateti
         {"first": first, "end": end},
     )
     return {row["bucket"]: row["last_seen"] for row in rows}
-
-
-@dataclass(frozen=True, slots=True)
-class ArmDay:
-    """One arm of one task in one scope on one day (its start, UTC)."""
-
-    day: datetime
-    tenant: str
-    persona: str
-    task: str
-    arm: Arm
-    sums: ArmSums
 
 
 class TooManyRows(ValueError):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from telemetry import arms
-from telemetry.arm_sums import Arm, ArmSums, add
-from telemetry.arms import ArmDay, TooManyRows, read_arms, update_arms
+from telemetry.arm_sums import Arm, ArmDay, ArmSums, add
+from telemetry.arms import TooManyRows, read_arms, update_arms
 from telemetry.clickhouse import ClickHouse
 from telemetry.events import COLUMNS
 

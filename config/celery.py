@@ -29,6 +29,8 @@ app.conf.beat_schedule = {
     "write-audit-checkpoint": _every(300, "overrides.tasks.write_audit_checkpoint"),
     "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),
     "measure-overrides": _every(300, "routing.tasks.measure_overrides"),
+    "update-savings": _every(120, "routing.tasks.update_savings"),
+    "revisit-savings": _every(21_600, "routing.tasks.revisit_savings"),
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),

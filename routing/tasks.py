@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from routing import archive, events, health, metering, snapshots, webhooks
 from routing.journal import journal
+from routing.savings import CONTROL, TREATED
+from telemetry.arms import LOOKBACK, RECENT, update_arms
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease
 
@@ -81,6 +83,40 @@ def measure_overrides() -> int:
         except ClickHouseError as error:
             log.warning("meter: %s", error)
             return 0
+
+
+@shared_task
+def update_savings() -> int:
+    """Sum up the holdout's arms of the last days, where anything has changed. While ClickHouse is away the sums stay."""
+    return _update_arms(RECENT)
+
+
+@shared_task
+def revisit_savings() -> int:
+    """The same for all days whose raw events are kept: events that waited while ClickHouse was away may be days old."""
+    kept = min(settings.RETENTION_DAYS[table] for table in ("completions", "selections"))
+    # A day whose decisions are partly gone must not be summed up again without them.
+    return _update_arms(timedelta(days=kept - 1) - LOOKBACK)
+
+
+def _update_arms(back: timedelta) -> int:
+    now = timezone.now()
+    with lease("arms", now) as won:
+        if not won:
+            return 0
+        try:
+            days = update_arms(
+                get_clickhouse(),
+                now - back,
+                now,
+                control=CONTROL,
+                treated=TREATED,
+                renew=lambda: won.renew(timezone.now()),
+            )
+        except ClickHouseError as error:
+            log.warning("savings: %s", error)
+            return 0
+        return len(days)
 
 
 @shared_task

@@ -20,9 +20,9 @@ from routing.intervals import wilson
 
 #: Fewer effective conversations than this give no interval: nothing would vouch for it.
 MIN_EFFECTIVE = 10.0
-#: Of a rate: with fewer conversations than this on one side (with the event, or without) the normal interval is too
-#: narrow, so that it must hold Wilson's as well.
-FEW = 5
+#: Of a rate: with fewer effective conversations than this on one side (with the event, or without) the normal interval
+#: is too narrow, so that Wilson's must lie within it.
+FEW = 5.0
 _Z = 1.959963984540054
 
 
@@ -60,7 +60,7 @@ UNTOLD = Estimate(None)
 @dataclass(frozen=True, slots=True)
 class Linear:
     """An estimate as a sum of one small error per decision (its influence values), and how many conversations that is
-    worth; ``few``: a rate that so few conversations speak for that the normal interval is too narrow."""
+    worth; ``few``: a rate that so few conversations speak for or against that the normal interval is too narrow."""
 
     value: float
     errors: tuple[float, ...]
@@ -99,13 +99,9 @@ def estimated(rows: Sequence[Row], estimator: Estimator, is_rate: bool) -> Linea
 def _linear(
     rows: Sequence[Row], value: float, errors: Sequence[float], weights: Sequence[float], is_rate: bool
 ) -> Linear:
-    few = is_rate and min(len(_speaking(rows, weights, event)) for event in (True, False)) < FEW
-    return Linear(value, tuple(errors), effective_conversations(rows, weights), few)
-
-
-def _speaking(rows: Sequence[Row], weights: Sequence[float], event: bool) -> set[int]:
-    pairs = zip(rows, weights, strict=True)
-    return {row.conversation for row, weight in pairs if weight > 0 and (row.reward > 0) is event}
+    effective = effective_conversations(rows, weights)
+    few = is_rate and min(value, 1 - value) * effective < FEW
+    return Linear(value, tuple(errors), effective, few)
 
 
 def effective_conversations(rows: Sequence[Row], weights: Sequence[float]) -> float:

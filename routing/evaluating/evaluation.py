@@ -7,6 +7,7 @@ from routing.evaluating.estimators import (
     UNTOLD,
     Estimate,
     Estimator,
+    Linear,
     Row,
     difference,
     estimated,
@@ -17,9 +18,9 @@ from routing.evaluating.model import cross_fit
 from routing.evaluating.observations import FIGURES, RATES, Observation, pooled, reward
 from routing.evaluating.overlap import Overlap, overlap, unsupported_by_profile, weight
 
-#: While the log could not have given more than this of the candidate's choices, DR lets the model stand for them and
-#: its interval grows by all that they could come to.
-MOST_UNSUPPORTED = 0.05
+#: The largest part of the candidate's choices that the log may lack. Weights say nothing of those. DR's model does, but
+#: nothing checks it there, so its interval grows by all that they could come to.
+_ALLOWED = {Estimator.IPS: 0.0, Estimator.SNIPS: 0.0, Estimator.DR: 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +91,18 @@ def _figure(
     ]
     unsupported = sum(unsupported_by_profile(known).values())
     most = 1.0 if name in RATES else max(rewards)
-    told = {one: _told(rows, one, name in RATES, unsupported, most) for one in Estimator}
-    return Figure(len(rows), interval(logged(rows, name in RATES), rows), told)
+    made = logged(rows, name in RATES)
+    told = {
+        one: _told(rows, one, made, name in RATES, unsupported * most) if unsupported <= allowed else _NOTHING
+        for one, allowed in _ALLOWED.items()
+    }
+    return Figure(len(rows), interval(made, rows), told)
 
 
-def _told(rows: Sequence[Row], estimator: Estimator, is_rate: bool, unsupported: float, most: float) -> Told:
-    """Weights say nothing of what the log could not give. A model does, but nothing checks it there: a reward may be
-    anything from 0 to ``most``."""
-    if unsupported > (MOST_UNSUPPORTED if estimator is Estimator.DR else 0.0):
-        return _NOTHING
+def _told(rows: Sequence[Row], estimator: Estimator, made: Linear, is_rate: bool, slack: float) -> Told:
     found = estimated(rows, estimator, is_rate)
     if found is None:
         return _NOTHING
-    made = logged(rows, is_rate)
-    slack = unsupported * most
     return Told(_widened(interval(found, rows), slack), _widened(difference(found, made, rows), slack))
 
 

@@ -8,11 +8,21 @@ would have them; another limit of latency, accuracy, confidence or sample size d
 from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from routing.gates import Clause, Gate, Verdict, at_least, at_most
 from routing.policy import ScopeScores
-from routing.rules import ScoringRules
-from routing.scoring import COST_UNKNOWN, NO_REFERENCE, Scorecard, by_rank, score_of, terms_of
+from routing.rules import ScoringRules, Terms
+from routing.scoring import (
+    COST_UNKNOWN,
+    NO_REFERENCE,
+    Scorecard,
+    by_rank,
+    dearest,
+    score_of,
+    terms_of,
+    why_dear,
+)
 
 
 def can_rescore(old: ScoringRules, new: ScoringRules) -> bool:
@@ -27,14 +37,16 @@ def rescore(scores: ScopeScores, rules: ScoringRules, incumbent: str, borrowed: 
     """The scope's scores by rules that ``can_rescore`` allows, measured against this default. ``borrowed``: they are
     the persona's over all tenants, for a tenant that has none of its own. No contrasts are told."""
     reference = _reference(scores.scorecards, rules, incumbent)
-    cards = [_again(card, rules, reference, borrowed) for card in scores.scorecards]
+    judges_alike = scores.rules is not None and _judges_alike(scores.rules, rules)
+    judged = [_judge(card, rules, reference, judges_alike) for card in scores.scorecards]
     eligible = sorted(
-        (card for card in cards if not card.why_not),
-        key=lambda card: by_rank(card.score, card.tokens_per_success, card.profile),
+        (one for one in judged if not one.why_not),
+        key=lambda one: by_rank(one.score, one.card.tokens_per_success, one.card.profile),
     )
-    ranked = [replace(card, eligible=True, rank=rank) for rank, card in enumerate(eligible, 1)]
-    others = sorted((card for card in cards if card.why_not), key=lambda card: card.profile)
-    return ScopeScores((*ranked, *others), scores.as_of, incumbent, scores.rules and rules)
+    ranked = [_card(one, rank, borrowed) for rank, one in enumerate(eligible, 1)]
+    others = sorted((one for one in judged if one.why_not), key=lambda one: one.card.profile)
+    cards = (*ranked, *(_card(one, None, borrowed) for one in others))
+    return ScopeScores(cards, scores.as_of, incumbent, scores.rules and rules)
 
 
 def _reference(cards: Iterable[Scorecard], rules: ScoringRules, incumbent: str) -> Decimal | None:
@@ -51,8 +63,24 @@ def _cost(card: Scorecard) -> Decimal | None:
     return None if few else card.cost_per_completion
 
 
-def _again(card: Scorecard, rules: ScoringRules, reference: Decimal | None, borrowed: bool) -> Scorecard:
-    gates = tuple(_gates(card, rules))
+class _Judged(NamedTuple):
+    """A card's profile by the new rules, before ranks are given."""
+
+    card: Scorecard
+    gates: tuple[Gate, ...]
+    terms: Terms
+    score: float | None
+    why_not: tuple[str, ...]
+
+
+def _judges_alike(old: ScoringRules, new: ScoringRules) -> bool:
+    """Whether every gate would say what it says: of thousands of scopes that is most of the work."""
+    limits = (new.confidence, new.min_samples, replace(new.sla, max_cost_per_completion=None))
+    return limits == (old.confidence, old.min_samples, replace(old.sla, max_cost_per_completion=None))
+
+
+def _judge(card: Scorecard, rules: ScoringRules, reference: Decimal | None, judges_alike: bool) -> _Judged:
+    gates = card.gates if judges_alike else tuple(_gates(card, rules))
     cost = _cost(card)
     terms = terms_of(rules, cost, reference, gates[0].lower, card.latency_p95_ms)
     why_not = [gate.sentence() for gate in gates if gate.verdict is not Verdict.PASS]
@@ -60,26 +88,44 @@ def _again(card: Scorecard, rules: ScoringRules, reference: Decimal | None, borr
         why_not += [reason for reason in card.why_not if reason.startswith(COST_UNKNOWN)]
     elif reference is None:
         why_not.append(NO_REFERENCE)
+    return _Judged(card, gates, terms, score_of(rules.weights, terms), tuple(why_not))
+
+
+def _card(judged: _Judged, rank: int | None, borrowed: bool) -> Scorecard:
+    card = judged.card
     return replace(
         card,
-        eligible=False,
-        rank=None,
-        score=score_of(rules.weights, terms),
-        terms=terms,
-        gates=gates,
-        why_not=tuple(why_not),
+        eligible=rank is not None,
+        rank=rank,
+        score=judged.score,
+        terms=judged.terms,
+        gates=judged.gates,
+        why_not=judged.why_not,
         contrast=None,
         # What nobody has is not borrowed from anybody.
         borrowed=card.borrowed or (borrowed and card.requests > 0),
     )
 
 
+def _keep_dear_ones_back(rules: ScoringRules, incumbent: str, cards: list[Scorecard]) -> list[Scorecard]:
+    default = next((card for card in cards if card.profile == incumbent), None)
+    if default is None:
+        return cards
+    limit = dearest(rules, _cost(default), default.gates)
+    told = ((card, why_dear(_cost(card), limit)) for card in cards)
+    return [replace(card, why_not=(*card.why_not, why)) if why else card for card, why in told]
+
+
 def _gates(card: Scorecard, rules: ScoringRules) -> Iterable[Gate]:
     sla, confidence, enough, n = rules.sla, rules.confidence, rules.min_samples, card.requests
+    priors = {gate.clause: gate.prior for gate in card.gates}
     successes = round((card.success_rate or 0.0) * n)
-    yield at_least(Clause.SUCCESS, successes, n, sla.min_success_rate, confidence, enough)
+    yield at_least(
+        Clause.SUCCESS, successes, n, sla.min_success_rate, confidence, enough, priors.get(Clause.SUCCESS)
+    )
     yield from (gate for gate in card.gates if gate.clause is Clause.LATENCY_P95)
     bad = round((card.safety_violation_rate or 0.0) * n)
-    yield at_most(Clause.SAFETY, bad, bad, n, sla.max_safety_violation_rate, confidence, enough)
+    limit = sla.max_safety_violation_rate
+    yield at_most(Clause.SAFETY, bad, bad, n, limit, confidence, enough, priors.get(Clause.SAFETY))
     if sla.min_accuracy is not None:
         yield from (gate for gate in card.gates if gate.clause is Clause.ACCURACY)

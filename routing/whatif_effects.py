@@ -97,7 +97,11 @@ class _World:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "_World":
-        return cls(bundle, typical(bundle), unsteered(bundle))
+        world = cls(bundle, typical(bundle), unsteered(bundle))
+        # They rank alike, and ranking is most of the work.
+        world.typical.keep_views_of(bundle)
+        world.unsteered.keep_views_of(bundle)
+        return world
 
     def winner(self, key: Key, at: datetime) -> Side:
         scores = self.bundle.scores(key.tenant, key.persona)

@@ -270,7 +270,7 @@ def test_an_sla_that_nobody_is_proved_to_meet_gives_the_default_and_counts_what_
 
 @pytest.mark.usefixtures("world")
 def test_what_steers_now_says_whether_a_flip_has_an_effect() -> None:
-    change = {"personas": {"essayist": SUCCESS_COUNTS}}
+    change: dict[str, Any] = {"personas": {"essayist": SUCCESS_COUNTS}}
     create_override(Wish("lock", "incumbent", REASON, tenant="aurora"), ACTOR, timezone.now())
     forget_bundle()
     answer = told(**change)

@@ -39,12 +39,12 @@ def ndjson_lines(entries: Iterator[AuditEntry], seen: Seen = _as_is) -> Iterator
 
 def csv_lines(entries: Iterator[AuditEntry], seen: Seen = _as_is) -> Iterator[str]:
     """A header, and a line per entry, with nothing that a spreadsheet would run."""
-    yield _csv_line(MEMBERS)
+    yield csv_line(MEMBERS)
     for entry in entries:
         row = _row(entry, seen)
         row |= {name: orjson.dumps(row[name]).decode() for name in ("before", "after")}
         row["at"] = entry.at.isoformat()
-        yield _csv_line([_inert(row[name]) for name in MEMBERS])
+        yield csv_line([inert(row[name]) for name in MEMBERS])
 
 
 def _row(entry: AuditEntry, seen: Seen) -> dict[str, Any]:
@@ -52,13 +52,14 @@ def _row(entry: AuditEntry, seen: Seen) -> dict[str, Any]:
     return row | {name: seen(row[name]) for name in ("before", "after")}
 
 
-def _csv_line(cells: Any) -> str:
+def csv_line(cells: Any) -> str:
+    """One line of CSV with its end; ``inert`` makes cells of text harmless."""
     line = io.StringIO(newline="")
     csv.writer(line).writerow(cells)
     return line.getvalue()
 
 
-def _inert(value: Any) -> Any:
+def inert(value: Any) -> Any:
     """Spreadsheets run cells that begin like a formula: an apostrophe makes them text."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"

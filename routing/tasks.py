@@ -87,7 +87,7 @@ def measure_overrides() -> int:
 
 @shared_task
 def update_savings() -> int:
-    """Sum up the holdout's arms of the last days, where anything has changed. While ClickHouse is away the sums stay."""
+    """Sum up the holdout's arms of the last days, where anything changed. While ClickHouse is away the sums stay."""
     return _update_arms(RECENT)
 
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from routing import api, health_api, policy_api, settings_api, whatif_api
+from routing import api, health_api, policy_api, savings_api, settings_api, whatif_api
 
 urlpatterns = [
     path("selections", api.SelectionsView.as_view(), name="selections"),
@@ -12,6 +12,7 @@ urlpatterns = [
         name="conversation-selection",
     ),
     path("policy", policy_api.PolicyView.as_view(), name="policy"),
+    path("savings", savings_api.SavingsView.as_view(), name="savings"),
     path("rankings", api.RankingsView.as_view(), name="rankings"),
     path("settings/overrides/<int:pk>/regret", settings_api.RegretView.as_view(), name="override-regret"),
     path("whatif", whatif_api.WhatIfView.as_view(), name="whatif"),

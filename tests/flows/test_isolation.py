@@ -125,6 +125,7 @@ ENDPOINTS: dict[tuple[str, str], Ask] = {
     ("conversation-selection", "get"): Ask(lambda: {"conversation_id": f"of-{FOREIGN}"}, f"tenant={FOREIGN}"),
     ("policy", "get"): Ask(status=200),
     ("whatif", "post"): Ask(body=lambda: {"tenant": FOREIGN, "remove": ["cheap"]}),
+    ("savings", "get"): Ask(query=f"tenant={FOREIGN}"),
     ("rankings", "get"): Ask(query=f"tenant={FOREIGN}&persona=essayist"),
     ("overrides", "get"): Ask(status=200),
     ("overrides", "post"): Ask(body=lambda: WISH),

@@ -26,6 +26,7 @@ OPERATIONS = (
     "GET /api/v1/metrics/profiles",
     "GET /api/v1/policy",
     "GET /api/v1/rankings",
+    "GET /api/v1/savings",
     "GET /api/v1/selections/{decision_id}",
     "GET /api/v1/settings/change-requests",
     "GET /api/v1/settings/change-requests/{id}",

@@ -1,7 +1,7 @@
 """Savings from the holdout: by hand, by laws, and the coverage of the intervals where the truth is known."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from math import sqrt
 from typing import Any
@@ -14,51 +14,7 @@ from routing.decision import Reason
 from routing.savings import CONTROL, TREATED, Verdict, savings, stratify
 from routing.savings_intervals import Clustered, Estimate, Part, quantile, rate_difference, weighted_rate
 from telemetry.arm_sums import Arm, ArmDay, ArmSums
-
-DAY = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-def sums(conversations: list[tuple[int, float]], successes: list[int] | None = None) -> ArmSums:
-    """Of conversations of so many completions and such a cost; all of them succeed unless it is said how many."""
-    m = [n for n, _ in conversations]
-    c = [cost for _, cost in conversations]
-    return arm_sums(np.array(m), np.array(c), np.array(m if successes is None else successes))
-
-
-def arm_sums(m: Any, c: Any, s: Any, v: Any = None) -> ArmSums:
-    """Of arrays by conversation: completions, cost (all known), successes, safety violations."""
-    v = np.zeros_like(m) if v is None else v
-
-    def total(values: Any) -> int:
-        return int(values.sum())
-
-    return ArmSums(
-        conversations=len(m),
-        completions=total(m),
-        successes=total(s),
-        safety_violations=total(v),
-        completions_squared=total(m * m),
-        successes_squared=total(s * s),
-        safety_violations_squared=total(v * v),
-        completions_successes=total(m * s),
-        completions_safety_violations=total(m * v),
-        priced_conversations=len(m),
-        priced=total(m),
-        priced_squared=total(m * m),
-        cost_usd=Decimal(float(c.sum())).quantize(Decimal("1e-9")),
-        cost_squared=float((c * c).sum()),
-        priced_cost=float((m * c).sum()),
-    )
-
-
-def rows(
-    control: ArmSums, treated: ArmSums, task: str = "essay", day: int = 0, tenant: str = "aurora"
-) -> list[ArmDay]:
-    at = DAY + timedelta(days=day)
-    return [
-        ArmDay(at, tenant, "essayist", task, Arm.CONTROL, control),
-        ArmDay(at, tenant, "essayist", task, Arm.TREATED, treated),
-    ]
+from tests.routing.arms import DAY, arm_sums, rows, sums
 
 
 def test_the_arms_are_the_holdout_rule_and_the_rules_after_it() -> None:

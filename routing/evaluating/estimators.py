@@ -35,12 +35,14 @@ class Estimator(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Row:
     """One decision: the number of its conversation, its weight, its reward, and what a model expects under the
-    candidate's chances (``modelled``) and of what was given (``expected``)."""
+    candidate's chances (``modelled``), under the logged ones (``modelled_logged``), and of what was given
+    (``expected``)."""
 
     conversation: int
     weight: float
     reward: float
     modelled: float = 0.0
+    modelled_logged: float = 0.0
     expected: float = 0.0
 
 
@@ -72,6 +74,14 @@ def logged(rows: Sequence[Row], is_rate: bool) -> Linear:
     """What the decisions came to as they were made: the plain mean."""
     mean = sum(row.reward for row in rows) / len(rows)
     return _linear(rows, mean, [row.reward - mean for row in rows], [1.0] * len(rows), is_rate)
+
+
+def logged_by_model(rows: Sequence[Row], is_rate: bool) -> Linear:
+    """What the logged policy comes to, doubly robust: of what it happened to draw only what the model did not expect
+    counts. To set DR beside: where both policies do alike, nothing of it is left."""
+    parts = [row.modelled_logged + row.reward - row.expected for row in rows]
+    mean = sum(parts) / len(rows)
+    return _linear(rows, mean, [part - mean for part in parts], [1.0] * len(rows), is_rate)
 
 
 def estimated(rows: Sequence[Row], estimator: Estimator, is_rate: bool) -> Linear | None:
@@ -128,7 +138,7 @@ def interval(found: Linear, rows: Sequence[Row]) -> Estimate:
 
 
 def difference(candidate: Linear, made: Linear, rows: Sequence[Row]) -> Estimate:
-    """The candidate's estimate less what the decisions came to, from the same rows, so that what both share cancels."""
+    """The candidate's estimate less the logged policy's (``made``), from the same rows: what both share cancels."""
     value = candidate.value - made.value
     errors = [one - other for one, other in zip(candidate.errors, made.errors, strict=True)]
     error = _standard_error(errors, rows)

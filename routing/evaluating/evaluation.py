@@ -7,12 +7,12 @@ from routing.evaluating.estimators import (
     UNTOLD,
     Estimate,
     Estimator,
-    Linear,
     Row,
     difference,
     estimated,
     interval,
     logged,
+    logged_by_model,
 )
 from routing.evaluating.model import cross_fit
 from routing.evaluating.observations import FIGURES, RATES, Observation, pooled, reward
@@ -86,23 +86,31 @@ def _figure(
     if not known:
         return Figure(0, UNTOLD, dict.fromkeys(Estimator, _NOTHING))
     rows = [
-        Row(conversations[one.conversation], _clipped(one, clip), value, modelled.candidate, modelled.given)
-        for one, value, modelled in zip(known, rewards, cross_fit(known, rewards), strict=True)
+        Row(
+            conversations[one.conversation],
+            _clipped(one, clip),
+            value,
+            model.candidate,
+            model.logged,
+            model.given,
+        )
+        for one, value, model in zip(known, rewards, cross_fit(known, rewards), strict=True)
     ]
     unsupported = sum(unsupported_by_profile(known).values())
     most = 1.0 if name in RATES else max(rewards)
-    made = logged(rows, name in RATES)
+    is_rate = name in RATES
     told = {
-        one: _told(rows, one, made, name in RATES, unsupported * most) if unsupported <= allowed else _NOTHING
+        one: _told(rows, one, is_rate, unsupported * most) if unsupported <= allowed else _NOTHING
         for one, allowed in _ALLOWED.items()
     }
-    return Figure(len(rows), interval(made, rows), told)
+    return Figure(len(rows), interval(logged(rows, is_rate), rows), told)
 
 
-def _told(rows: Sequence[Row], estimator: Estimator, made: Linear, is_rate: bool, slack: float) -> Told:
+def _told(rows: Sequence[Row], estimator: Estimator, is_rate: bool, slack: float) -> Told:
     found = estimated(rows, estimator, is_rate)
     if found is None:
         return _NOTHING
+    made = (logged_by_model if estimator is Estimator.DR else logged)(rows, is_rate)
     return Told(_widened(interval(found, rows), slack), _widened(difference(found, made, rows), slack))
 
 

@@ -16,9 +16,11 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Modelled:
-    """What the model expects of one decision: under the candidate's chances, and of what was given."""
+    """What the model expects of one decision: under the candidate's chances, under the logged ones, and of what was
+    given."""
 
     candidate: float
+    logged: float
     given: float
 
 
@@ -72,10 +74,13 @@ def cross_fit(observations: Sequence[Observation], rewards: Sequence[float]) -> 
         whole.add(observation, reward)
         folds[fold].add(observation, reward)
     models = [_Without(whole, fold) for fold in folds]
-    return [
-        Modelled(
-            candidate=sum(p * models[fold].expects(slug, one.task) for slug, p in one.candidate.items()),
-            given=models[fold].expects(one.profile, one.task),
-        )
-        for one, fold in zip(observations, of, strict=True)
-    ]
+    return [_modelled(one, models[fold]) for one, fold in zip(observations, of, strict=True)]
+
+
+def _modelled(observation: Observation, model: _Without) -> Modelled:
+    task = observation.task
+    return Modelled(
+        candidate=sum(p * model.expects(slug, task) for slug, p in observation.candidate.items()),
+        logged=sum(p * model.expects(slug, task) for slug, p in observation.logged.items()),
+        given=model.expects(observation.profile, task),
+    )

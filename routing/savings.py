@@ -32,6 +32,7 @@ CONTROL = frozenset({Reason.HOLDOUT})
 TREATED = frozenset(
     {Reason.TELEMETRY_STALE, Reason.EXPLORE, Reason.STICKY, Reason.RANKED, Reason.NO_ELIGIBLE_CANDIDATE}
 )
+_NOTHING = ArmSums()
 _CENTS = Decimal("1e-9")
 
 
@@ -125,7 +126,9 @@ def savings(rows: Sequence[ArmDay], minimum: int = MINIMUM) -> Savings:
     strata, thin = stratify(rows, minimum, "priced_conversations")
     money, share = _money(strata)
     compared = sum(one.treated.priced for one in strata)
-    whole, _ = stratify(rows, minimum, "conversations")
+    whole = strata
+    if any(row.sums.priced_conversations != row.sums.conversations for row in rows):
+        whole, _ = stratify(rows, minimum, "conversations")
     rates = {
         name: _rate(whole, name, squared)
         for name, squared in (
@@ -179,12 +182,16 @@ def stratify(rows: Iterable[ArmDay], minimum: int, counted: str) -> tuple[list[S
                 for day, arms in days.items():
                     both = rest.setdefault(day, {})
                     for arm, sums in arms.items():
-                        both[arm] = add([both.get(arm, ArmSums()), sums])
+                        both[arm] = add((both[arm], sums)) if arm in both else sums
         if rest:
             found = _blocks(None, rest, minimum, counted)
             enough += found
             if not found:
-                thin.append(_stratum(None, list(rest.values())))
+                parts = (
+                    add(arms[arm] for arms in rest.values() if arm in arms)
+                    for arm in (Arm.CONTROL, Arm.TREATED)
+                )
+                thin.append(Stratum(None, *parts))
     return enough, thin
 
 
@@ -192,22 +199,25 @@ def _blocks(
     task: str | None, days: Mapping[datetime, Mapping[Arm, ArmSums]], minimum: int, counted: str
 ) -> list[Stratum]:
     """Adjacent days joined until each block has enough; days left at the end join the last block."""
-    blocks: list[list[Mapping[Arm, ArmSums]]] = []
-    running: list[Mapping[Arm, ArmSums]] = []
+    enough: list[Stratum] = []
+    running: Stratum | None = None
     for day in sorted(days):
-        running.append(days[day])
-        if _stratum(task, running).least(counted) >= minimum:
-            blocks.append(running)
-            running = []
-    if not blocks:
-        return []
-    blocks[-1] += running
-    return [_stratum(task, block) for block in blocks]
+        arms = days[day]
+        running = _joined(
+            running, Stratum(task, arms.get(Arm.CONTROL, _NOTHING), arms.get(Arm.TREATED, _NOTHING))
+        )
+        if running.least(counted) >= minimum:
+            enough.append(running)
+            running = None
+    if enough and running:
+        enough[-1] = _joined(enough[-1], running)
+    return enough
 
 
-def _stratum(task: str | None, days: Sequence[Mapping[Arm, ArmSums]]) -> Stratum:
-    control, treated = (add(day[arm] for day in days if arm in day) for arm in (Arm.CONTROL, Arm.TREATED))
-    return Stratum(task, control, treated)
+def _joined(first: Stratum | None, second: Stratum) -> Stratum:
+    if first is None:
+        return second
+    return Stratum(second.task, add((first.control, second.control)), add((first.treated, second.treated)))
 
 
 def _share(part: int, whole: int) -> float | None:

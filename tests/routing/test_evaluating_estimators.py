@@ -87,10 +87,7 @@ def test_the_interval_takes_as_many_degrees_of_freedom_as_conversations_are_wort
     rows = [Row(n, 1.0, float(n % 2)) for n in range(12)]
     told = interval(logged(rows, is_rate=True), rows)
     half = 2.200985 * sqrt(0.25 * 12 / 11 / 12)  # t at 11 degrees of freedom
-    assert (told.lower, told.upper) == (
-        pytest.approx(0.5 - half, abs=1e-3),
-        pytest.approx(0.5 + half, abs=1e-3),
-    )
+    assert (told.lower, told.upper) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-3)
     assert [student(v) for v in (9, 30, 1000)] == pytest.approx([2.262157, 2.042272, 1.962339], abs=1e-3)
 
 
@@ -98,11 +95,11 @@ def test_what_never_happened_is_not_proved_impossible() -> None:
     rows = [Row(n, 1.0, 0.0) for n in range(40)]
     never = logged(rows, is_rate=True)
     told = interval(never, rows)
-    assert (told.lower, told.upper) == (0.0, pytest.approx(wilson(0, 40, 0.975).upper))
+    assert (told.lower, told.upper) == pytest.approx((0.0, wilson(0, 40, 0.975).upper))
     ips = estimated(rows, Estimator.IPS, is_rate=True)
     assert ips is not None
     less = difference(ips, never, rows)
-    assert (less.lower, less.upper) == (pytest.approx(-(told.upper or 0)), pytest.approx(told.upper))
+    assert (less.lower, less.upper) == pytest.approx((-(told.upper or 0), told.upper))
     # Of money, that all cost the same is no few's word.
     assert interval(logged(rows, is_rate=False), rows).upper == 0.0
 

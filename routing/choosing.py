@@ -115,7 +115,8 @@ def telemetry_stale(case: Case) -> Choice | None:
 
 def explore(case: Case) -> Choice | None:
     share = case.persona.exploration_share
-    if share <= 0 or not case.view.explorable or case.share("explore") >= share:
+    # Without a default nothing would stand behind the trial.
+    if share <= 0 or case.default is None or not case.view.explorable or case.share("explore") >= share:
         return None
     # The profile with the highest hash: a conversation keeps its profile while that can be explored at all,
     # whatever joins or leaves, and each is as likely as the others.
@@ -206,7 +207,7 @@ def propensity(case: Case, choice: Choice) -> float:
     if case.is_stale:
         routes.append((case.default, free))
     else:
-        tried = case.view.explorable
+        tried = case.view.explorable if case.default is not None else ()
         share = case.persona.exploration_share if tried else 0.0
         routes += [(slug, free * share / len(tried)) for slug in tried]
         main = sticky(case) or ranked(case)

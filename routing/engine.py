@@ -163,8 +163,10 @@ def _overrides(case: Case, choice: Choice) -> dict[str, Any]:
 
 
 def _fallback(case: Case, choice: Choice) -> tuple[str, ...]:
-    """The next best, ending in the default whatever its rank: it is what people trust."""
-    chain = [slug for slug in case.view.ranked if slug not in (choice.profile, case.default)]
+    """The next best, those that cost more than the default after the others, ending in the default whatever its rank:
+    it is what people trust."""
+    able = (*case.view.ranked, *case.view.reserve)
+    chain = [slug for slug in able if slug not in (choice.profile, case.default)]
     if case.default and case.default != choice.profile and case.default in case.bundle.usable:
         chain.append(case.default)
     return tuple(chain)

@@ -6,8 +6,10 @@ contrary; everything else, too few samples included, is unproven.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from routing.intervals import Bounds, wilson
+from routing.priors import Prior
 from telemetry.histogram import slower_than
 from telemetry.totals import Totals
 
@@ -31,7 +33,8 @@ class Clause(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One clause's verdict with what it rests on. Rates are 0 to 1; for latency they are the share of
-    requests slower than the SLA, and ``value`` counts all that may be. None: unknown."""
+    requests slower than the SLA, and ``value`` counts all that may be. ``value`` and ``n`` are this scope's own;
+    the bounds hold what the profile's record under other personas adds, its ``prior``. None: unknown."""
 
     clause: Clause
     verdict: Verdict
@@ -40,10 +43,12 @@ class Gate:
     upper: float | None
     limit: float
     n: int
+    prior: Prior | None = None
 
     def sentence(self) -> str:
         """For people: "success UNPROVEN: 0.810 to 0.902, SLA 0.850 (n=120)"."""
-        sla = f"SLA {self.limit:.3f} (n={self.n})"
+        lent = f" and {self.prior.weight:.0f} lent by other personas" if self.prior else ""
+        sla = f"SLA {self.limit:.3f} (n={self.n}{lent})"
         if self.lower is None or self.upper is None:
             return f"{self.clause.value}: no samples, {sla}"
         told = f"{self.clause.value} {self.verdict.value}: {self.lower:.3f} to {self.upper:.3f}"
@@ -60,22 +65,49 @@ class Gate:
         return self.upper <= self.limit or self.lower > self.limit
 
 
-def at_least(clause: Clause, good: float, n: int, limit: float, confidence: float, min_samples: int) -> Gate:
+def own_minimum(min_samples: int) -> int:
+    """So many samples must be the scope's own, however much the profile's record elsewhere lends: a sixth."""
+    return ceil(min_samples / 6)
+
+
+def is_enough(n: int, min_samples: int, prior: Prior | None) -> bool:
+    """Whether ``n`` samples prove anything: enough by themselves, or with what is lent."""
+    if prior is None or n >= min_samples:
+        return n >= min_samples
+    return n >= own_minimum(min_samples) and n + prior.weight >= min_samples
+
+
+def at_least(
+    clause: Clause,
+    good: float,
+    n: int,
+    limit: float,
+    confidence: float,
+    min_samples: int,
+    prior: Prior | None = None,
+) -> Gate:
     """A rate that must not be below ``limit``."""
     if n == 0:
         return Gate(clause, Verdict.UNPROVEN, None, None, None, limit, 0)
-    bounds = wilson(good, n, confidence)
+    bounds = _bounds(good, n, confidence, prior)
     verdict = Verdict.UNPROVEN
-    if n >= min_samples:
+    if is_enough(n, min_samples, prior):
         if bounds.lower >= limit:
             verdict = Verdict.PASS
         elif bounds.upper < limit:
             verdict = Verdict.FAIL
-    return Gate(clause, verdict, good / n, bounds.lower, bounds.upper, limit, n)
+    return Gate(clause, verdict, good / n, bounds.lower, bounds.upper, limit, n, prior)
 
 
 def at_most(
-    clause: Clause, certain: int, possible: int, n: int, limit: float, confidence: float, min_samples: int
+    clause: Clause,
+    certain: int,
+    possible: int,
+    n: int,
+    limit: float,
+    confidence: float,
+    min_samples: int,
+    prior: Prior | None = None,
 ) -> Gate:
     """A rate that must not be above ``limit``, when between ``certain`` and ``possible`` of ``n`` count.
 
@@ -83,19 +115,28 @@ def at_most(
     """
     if n == 0:
         return Gate(clause, Verdict.UNPROVEN, None, None, None, limit, 0)
-    most = wilson(possible, n, confidence)
-    least = most if certain == possible else wilson(certain, n, confidence)
+    most = _bounds(possible, n, confidence, prior)
+    least = most if certain == possible else _bounds(certain, n, confidence, prior)
     bounds = Bounds(least.lower, most.upper)
     verdict = Verdict.UNPROVEN
-    if n >= min_samples:
+    if is_enough(n, min_samples, prior):
         if bounds.upper <= limit:
             verdict = Verdict.PASS
         elif bounds.lower > limit:
             verdict = Verdict.FAIL
-    return Gate(clause, verdict, possible / n, bounds.lower, bounds.upper, limit, n)
+    return Gate(clause, verdict, possible / n, bounds.lower, bounds.upper, limit, n, prior)
 
 
-def latency_gate(totals: Totals, sla_ms: int, confidence: float, min_samples: int) -> Gate:
+def _bounds(counted: float, n: int, confidence: float, prior: Prior | None) -> Bounds:
+    """Wilson's, where a prior counts like samples of its own (a conjugate prior of a rate does)."""
+    if prior is None:
+        return wilson(counted, n, confidence)
+    return wilson(counted + prior.mean * prior.weight, n + prior.weight, confidence)
+
+
+def latency_gate(
+    totals: Totals, sla_ms: int, confidence: float, min_samples: int, prior: Prior | None = None
+) -> Gate:
     """p95 <= SLA, judged by the share of requests slower than it, of those whose latency is known."""
     slower = slower_than(totals.latency, sla_ms)
     return at_most(
@@ -106,4 +147,5 @@ def latency_gate(totals: Totals, sla_ms: int, confidence: float, min_samples: in
         SLOWER_SHARE,
         confidence,
         min_samples,
+        prior,
     )

@@ -1,12 +1,12 @@
 """Ranks without the profiles that the catalogue forbids: it may be newer than the scores. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
 from routing.contrast import Contrast, contrast
 from routing.rules import ScoringRules
-from routing.scoring import Scorecard
+from routing.scoring import Scorecard, by_rank
 
 
 def leave_out(
@@ -19,7 +19,7 @@ def leave_out(
     """
     if not any(card.profile in forbidden for card in cards):
         return cards
-    left = [card for card in cards if card.eligible and card.profile not in forbidden]
+    left, _ = left_in(cards, forbidden, incumbent)
     same_best = bool(left) and left[0].rank == 1
     reference = None if rules is None else _reference(cards, rules, incumbent)
     ranked = []
@@ -29,9 +29,27 @@ def leave_out(
             told = (
                 None if rank == 1 or rules is None else _against(left[0], card, rules, reference, incumbent)
             )
-        ranked.append(replace(card, rank=rank, contrast=told))
-    others = [_barred(card, forbidden) for card in cards if not card.eligible or card.profile in forbidden]
+        ranked.append(replace(card, eligible=True, rank=rank, contrast=told, why_not=()))
+    in_rank = {card.profile for card in ranked}
+    others = [_barred(card, forbidden) for card in cards if card.profile not in in_rank]
     return (*ranked, *sorted(others, key=lambda card: card.profile))
+
+
+def left_in(
+    cards: Iterable[Scorecard], forbidden: Mapping[str, str], incumbent: str
+) -> tuple[list[Scorecard], list[Scorecard]]:
+    """Who may win by rank once these are out, best first, and who stands in reserve, best first. Without the default
+    there is nothing that one in reserve could cost more than, so these join the rank."""
+    left = [card for card in cards if card.profile not in forbidden]
+    ranked = [card for card in left if card.eligible]
+    reserve = sorted((card for card in left if card.in_reserve), key=_by_rank)
+    if incumbent in forbidden and reserve:
+        return sorted([*ranked, *reserve], key=_by_rank), []
+    return ranked, reserve
+
+
+def _by_rank(card: Scorecard) -> tuple[float, float, str]:
+    return by_rank(card.score, card.tokens_per_success, card.profile)
 
 
 def _barred(card: Scorecard, forbidden: Mapping[str, str]) -> Scorecard:

@@ -39,6 +39,7 @@ def rescore(scores: ScopeScores, rules: ScoringRules, incumbent: str, borrowed: 
     reference = _reference(scores.scorecards, rules, incumbent)
     judges_alike = scores.rules is not None and _judges_alike(scores.rules, rules)
     judged = [_judge(card, rules, reference, judges_alike) for card in scores.scorecards]
+    judged = _keep_dear_ones_back(rules, incumbent, judged)
     eligible = sorted(
         (one for one in judged if not one.why_not),
         key=lambda one: by_rank(one.score, one.card.tokens_per_success, one.card.profile),
@@ -107,13 +108,14 @@ def _card(judged: _Judged, rank: int | None, borrowed: bool) -> Scorecard:
     )
 
 
-def _keep_dear_ones_back(rules: ScoringRules, incumbent: str, cards: list[Scorecard]) -> list[Scorecard]:
-    default = next((card for card in cards if card.profile == incumbent), None)
+def _keep_dear_ones_back(rules: ScoringRules, incumbent: str, judged: list[_Judged]) -> list[_Judged]:
+    """As the scorer does."""
+    default = next((one for one in judged if one.card.profile == incumbent), None)
     if default is None:
-        return cards
-    limit = dearest(rules, _cost(default), default.gates)
-    told = ((card, why_dear(_cost(card), limit)) for card in cards)
-    return [replace(card, why_not=(*card.why_not, why)) if why else card for card, why in told]
+        return judged
+    limit = dearest(rules, _cost(default.card), default.gates)
+    told = ((one, why_dear(_cost(one.card), limit)) for one in judged)
+    return [one._replace(why_not=(*one.why_not, why)) if why else one for one, why in told]
 
 
 def _gates(card: Scorecard, rules: ScoringRules) -> Iterable[Gate]:

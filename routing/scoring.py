@@ -4,18 +4,21 @@ Gate first, then rank. Terms lie in [0, 1] with bounds fixed by the SLA and the 
 or removing a candidate never reorders two others.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 from routing.contrast import Contrast, contrast
-from routing.gates import Clause, Gate, Verdict, at_least, at_most, latency_gate
+from routing.gates import Clause, Gate, Verdict, at_least, at_most, latency_gate, own_minimum
+from routing.priors import Prior, Priors
 from routing.rules import ScoringRules, Sla, Terms, Weights
+from routing.scorecard import COST_UNKNOWN, DEARER, NO_REFERENCE, Scorecard, gate_to_dict
 from telemetry.totals import Totals
 
 __all__ = [
+    "COST_UNKNOWN",
+    "DEARER",
+    "NO_REFERENCE",
     "Evidence",
     "Scorecard",
     "ScoringRules",
@@ -24,124 +27,53 @@ __all__ = [
     "Weights",
     "choose_evidence",
     "cost_reference",
+    "gate_to_dict",
     "score_scope",
 ]
-
-#: How the reasons begin by which a profile cannot win whatever its score: without them it has a cost term.
-COST_UNKNOWN = "cost unknown"
-NO_REFERENCE = "no cost reference: the default's cost is unknown or zero, and no maximum is set"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A profile's totals of the trailing 24 hours and of the trailing hour; ``borrowed``: over all tenants."""
+    """A profile's totals of the trailing 24 hours and of the trailing hour; ``borrowed``: over all tenants. ``priors``
+    are what its record under other personas adds."""
 
     profile: str
     day: Totals
     hour: Totals
     borrowed: bool = False
+    priors: Priors = field(default_factory=Priors)
+
+    def known_cost(self, min_samples: int) -> Decimal | None:
+        """US dollars per completion, if enough completions are priced."""
+        needed = cost_minimum(min_samples, self.priors.success)
+        return self.day.cost_per_completion if self.day.priced >= needed else None
+
+
+def cost_minimum(min_samples: int, success: Prior | None) -> int:
+    """So many completions must be priced for their cost to count: where success needs fewer of the scope's own, so
+    does cost."""
+    return min_samples if success is None else own_minimum(min_samples)
+
+
+def why_unpriced(priced: int, needed: int) -> str:
+    """What keeps a profile of unknown cost from winning."""
+    return f"{COST_UNKNOWN}: {priced} priced completions, {needed} needed"
 
 
 def choose_evidence(
-    profile: str, own_day: Totals, own_hour: Totals, all_day: Totals, all_hour: Totals, min_samples: int
+    profile: str,
+    own_day: Totals,
+    own_hour: Totals,
+    all_day: Totals,
+    all_hour: Totals,
+    min_samples: int,
+    priors: Priors | None = None,
 ) -> Evidence:
     """The tenant's own totals; with too few samples the persona's over all tenants, if those are more."""
+    known = priors or Priors()
     if own_day.requests < min_samples and all_day.requests > own_day.requests:
-        return Evidence(profile, all_day, all_hour, borrowed=True)
-    return Evidence(profile, own_day, own_hour)
-
-
-@dataclass(frozen=True, slots=True)
-class Scorecard:
-    """Everything about one profile in one scope that a decision or a person needs.
-
-    Rates 0 to 1, latency in milliseconds, cost in US dollars. ``why_not`` names what keeps it from winning
-    by rank; ``contrast`` what would make an eligible loser win. None: unknown.
-    """
-
-    profile: str
-    eligible: bool
-    rank: int | None
-    score: float | None
-    terms: Terms
-    gates: tuple[Gate, ...]
-    why_not: tuple[str, ...]
-    contrast: Contrast | None
-    requests: int
-    success_rate: float | None
-    cost_per_completion: Decimal | None
-    tokens_per_success: float | None
-    latency_p50_ms: float | None
-    latency_p95_ms: float | None
-    safety_violation_rate: float | None
-    escalation_rate: float | None
-    accuracy: float | None
-    latency_window: str
-    borrowed: bool
-    as_of: datetime | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values; money as text, times as ISO 8601 UTC. ``from_dict`` gives back an equal scorecard."""
-        return {
-            **{name: getattr(self, name) for name in _PLAIN},
-            "cost_per_completion": _text(self.cost_per_completion),
-            "as_of": self.as_of.isoformat() if self.as_of else None,
-            "terms": {"cost": self.terms.cost, "success": self.terms.success, "latency": self.terms.latency},
-            "gates": [gate_to_dict(gate) for gate in self.gates],
-            "why_not": list(self.why_not),
-            "contrast": self.contrast.to_dict() if self.contrast else None,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Scorecard":
-        cost, as_of, told = data["cost_per_completion"], data["as_of"], data["contrast"]
-        return cls(
-            **{name: data[name] for name in _PLAIN},
-            cost_per_completion=None if cost is None else Decimal(cost),
-            as_of=datetime.fromisoformat(as_of) if as_of else None,
-            terms=Terms(**data["terms"]),
-            gates=tuple(_gate_from_dict(gate) for gate in data["gates"]),
-            why_not=tuple(data["why_not"]),
-            contrast=Contrast.from_dict(told) if told else None,
-        )
-
-
-_PLAIN = (
-    "profile",
-    "eligible",
-    "rank",
-    "score",
-    "requests",
-    "success_rate",
-    "tokens_per_success",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "safety_violation_rate",
-    "escalation_rate",
-    "accuracy",
-    "latency_window",
-    "borrowed",
-)
-_GATE_FIELDS = ("value", "lower", "upper", "limit", "n")
-
-
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
-
-
-def gate_to_dict(gate: Gate) -> dict[str, Any]:
-    """JSON values, with the sentence for people."""
-    numbers = {name: getattr(gate, name) for name in _GATE_FIELDS}
-    return {
-        "clause": gate.clause.value,
-        "verdict": gate.verdict.value,
-        **numbers,
-        "sentence": gate.sentence(),
-    }
-
-
-def _gate_from_dict(data: Mapping[str, Any]) -> Gate:
-    return Gate(Clause(data["clause"]), Verdict(data["verdict"]), *(data[name] for name in _GATE_FIELDS))
+        return Evidence(profile, all_day, all_hour, borrowed=True, priors=known)
+    return Evidence(profile, own_day, own_hour, priors=known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +85,7 @@ class _Standing:
     gates: tuple[Gate, ...]
     terms: Terms
     score: float | None
+    cost: Decimal | None
     why_not: tuple[str, ...]
     tokens_per_success: float | None
     latency_p95_ms: float | None
@@ -167,7 +100,7 @@ def score_scope(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence
     """
     ordered = sorted(evidence, key=lambda item: item.profile)
     reference = cost_reference(rules, incumbent, ordered)
-    standings = [_stand(rules, item, reference) for item in ordered]
+    standings = _keep_dear_ones_back(rules, incumbent, [_stand(rules, item, reference) for item in ordered])
     eligible = sorted(
         (standing for standing in standings if not standing.why_not),
         key=lambda s: by_rank(s.score, s.tokens_per_success, s.profile),
@@ -202,9 +135,41 @@ def cost_reference(rules: ScoringRules, incumbent: str, evidence: Iterable[Evide
     if rules.sla.max_cost_per_completion is not None:
         return rules.sla.max_cost_per_completion
     for item in evidence:
-        if item.profile == incumbent and item.day.priced >= rules.min_samples:
-            return item.day.cost_per_completion or None
+        if item.profile == incumbent:
+            return item.known_cost(rules.min_samples) or None
     return None
+
+
+def _keep_dear_ones_back(
+    rules: ScoringRules, incumbent: str, standings: list["_Standing"]
+) -> list["_Standing"]:
+    default = next((standing for standing in standings if standing.profile == incumbent), None)
+    if default is None:
+        return standings
+    limit = dearest(rules, default.cost, default.gates)
+    told = ((standing, why_dear(standing.cost, limit)) for standing in standings)
+    return [replace(s, why_not=(*s.why_not, why)) if why else s for s, why in told]
+
+
+def dearest(
+    rules: ScoringRules, default_cost: Decimal | None, default_gates: Iterable[Gate]
+) -> Decimal | None:
+    """The most that a completion may cost on the machine's choice, US dollars; None: no limit. That is the default's
+    cost, unless the persona names another yardstick, or the default is proved to miss the SLA."""
+    if rules.sla.max_cost_per_completion is not None:
+        return None
+    if any(gate.verdict is Verdict.FAIL for gate in default_gates):
+        return None
+    return (
+        default_cost or None
+    )  # what a free default is a share of cannot be told; then nobody has a cost term
+
+
+def why_dear(cost: Decimal | None, limit: Decimal | None) -> str | None:
+    """What keeps a profile of this cost from winning under a limit of ``dearest``."""
+    if cost is None or limit is None or cost <= limit:
+        return None
+    return f"{DEARER} (${cost:.6f} per completion, not ${limit:.6f}), which is not proved to miss the SLA"
 
 
 def by_rank(score: float | None, tokens_per_success: float | None, profile: str) -> tuple[float, float, str]:
@@ -224,13 +189,13 @@ def _or_infinite(value: float | None) -> float:
 def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _Standing:
     use_hour = sum(item.hour.latency) >= rules.min_samples
     recent = item.hour if use_hour else item.day
-    gates = _judge(rules, item.day, recent)
-    cost = item.day.cost_per_completion if item.day.priced >= rules.min_samples else None
+    gates = _judge(rules, item, recent)
+    cost = item.known_cost(rules.min_samples)
     latency = recent.latency_p95_ms
     terms = terms_of(rules, cost, reference, gates[0].lower, latency)
     why_not = [gate.sentence() for gate in gates if gate.verdict is not Verdict.PASS]
     if cost is None:
-        why_not.append(f"{COST_UNKNOWN}: {item.day.priced} priced completions, {rules.min_samples} needed")
+        why_not.append(why_unpriced(item.day.priced, cost_minimum(rules.min_samples, item.priors.success)))
     elif reference is None:
         why_not.append(NO_REFERENCE)
     return _Standing(
@@ -239,6 +204,7 @@ def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _S
         gates=gates,
         terms=terms,
         score=score_of(rules.weights, terms),
+        cost=cost,
         why_not=tuple(why_not),
         tokens_per_success=item.day.tokens_per_success,
         latency_p95_ms=latency,
@@ -247,18 +213,19 @@ def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _S
     )
 
 
-def _judge(rules: ScoringRules, day: Totals, recent: Totals) -> tuple[Gate, ...]:
-    sla, confidence, enough = rules.sla, rules.confidence, rules.min_samples
+def _judge(rules: ScoringRules, item: Evidence, recent: Totals) -> tuple[Gate, ...]:
+    sla, day, priors = rules.sla, item.day, item.priors
+    proof = (rules.confidence, rules.min_samples)
     bad = day.safety_violations
     gates = (
-        at_least(Clause.SUCCESS, day.successes, day.requests, sla.min_success_rate, confidence, enough),
-        latency_gate(recent, sla.max_latency_p95_ms, confidence, enough),
-        at_most(Clause.SAFETY, bad, bad, day.requests, sla.max_safety_violation_rate, confidence, enough),
+        at_least(Clause.SUCCESS, day.successes, day.requests, sla.min_success_rate, *proof, priors.success),
+        latency_gate(recent, sla.max_latency_p95_ms, *proof, priors.slower),
+        at_most(Clause.SAFETY, bad, bad, day.requests, sla.max_safety_violation_rate, *proof, priors.unsafe),
     )
     if sla.min_accuracy is None:
         return gates
     graded, total = day.accuracy_count, float(day.accuracy_sum)
-    return (*gates, at_least(Clause.ACCURACY, total, graded, sla.min_accuracy, confidence, enough))
+    return (*gates, at_least(Clause.ACCURACY, total, graded, sla.min_accuracy, *proof, priors.accuracy))
 
 
 def terms_of(

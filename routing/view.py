@@ -1,13 +1,13 @@
 """A scope's scorecards as one bundle lets them count: who may win, who may be tried, what is shown. Pure."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from routing.gates import Verdict
 from routing.policy import Bundle, ScopeScores, canonical_json
-from routing.reranking import leave_out
+from routing.reranking import leave_out, left_in
 from routing.scoring import Scorecard
 
 BY_REQUEST = "excluded by the request"
@@ -16,11 +16,13 @@ BY_PEOPLE = "excluded by an override"
 
 @dataclass(frozen=True, slots=True)
 class ScopeView:
-    """``ranked`` may win, best first, with their ``scores``; ``explorable`` may be tried: usable, unproven,
-    failing nothing; ``failing`` are proved to miss the SLA; ``praise`` says why the first of ``ranked`` is the best."""
+    """``ranked`` may win, best first, with their ``scores``; ``reserve`` meet the SLA too, but cost more than the
+    default: they stand in when it cannot be had; ``explorable`` may be tried: usable, unproven, failing nothing;
+    ``failing`` are proved to miss the SLA; ``praise`` says why the first of ``ranked`` is the best."""
 
     ranked: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    reserve: tuple[str, ...] = ()
     explorable: tuple[str, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
     failing: frozenset[str] = frozenset()
@@ -92,11 +94,12 @@ def _forbidden(
 
 def _glance(scores: ScopeScores, forbidden: Mapping[str, str]) -> ScopeView:
     cards = scores.scorecards
-    # In the order of ``leave_out``: those that are left keep theirs.
-    ranked = [card for card in cards if card.eligible and card.profile not in forbidden]
+    # In the order of ``leave_out``.
+    ranked, reserve = left_in(cards, forbidden, scores.incumbent)
     return ScopeView(
         ranked=tuple(card.profile for card in ranked),
         scores={card.profile: card.score or 0.0 for card in ranked},
+        reserve=tuple(card.profile for card in reserve),
         explorable=tuple(
             card.profile
             for card in cards
@@ -117,7 +120,7 @@ def _fails(card: Scorecard) -> bool:
     return any(gate.verdict is Verdict.FAIL for gate in card.gates)
 
 
-def _praise(ranked: list[Scorecard]) -> str:
+def _praise(ranked: Sequence[Scorecard]) -> str:
     if not ranked:
         return ""
     best = ranked[0]

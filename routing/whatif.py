@@ -12,7 +12,7 @@ from typing import Any
 from catalog.prices import Price
 from routing.engine import Bundle, FlagState, ScopeScores, Standing
 from routing.rescoring import rescore
-from routing.scoring import COST_UNKNOWN, Scorecard
+from routing.scoring import COST_UNKNOWN, Scorecard, cost_minimum, why_unpriced
 from routing.standing import Kind
 from telemetry.metrics import Key as UsageKey
 from telemetry.usage import Usage
@@ -93,8 +93,9 @@ def _at_price(card: Scorecard, price: Price, used: Usage | None, min_samples: in
     cost = cost_at(price, used)
     priced = used.requests if used is not None and cost is not None else 0
     why_not = [reason for reason in card.why_not if not reason.startswith(COST_UNKNOWN)]
-    if priced < min_samples:
-        why_not.append(f"{COST_UNKNOWN}: {priced} priced completions, {min_samples} needed")
+    needed = cost_minimum(min_samples, card.gates[0].prior if card.gates else None)
+    if priced < needed:
+        why_not.append(why_unpriced(priced, needed))
     return replace(card, cost_per_completion=cost, why_not=tuple(why_not))
 
 

@@ -5,9 +5,8 @@ from routing.engine import Reason
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = set(re.findall(r"^### `([a-z_]+)`$", (ROOT / "docs" / "decisions.md").read_text(), re.MULTILINE))
-PROBLEMS = set(
-    re.findall(r'SelectionProblem\(\s*\d{3},\s*"([a-z_]+)"', (ROOT / "routing" / "engine.py").read_text())
-)
+RAISED = "".join((ROOT / "routing" / name).read_text() for name in ("engine.py", "choosing.py"))
+PROBLEMS = set(re.findall(r'SelectionProblem\(\s*\d{3},\s*"([a-z_]+)"', RAISED))
 
 
 def test_every_reason_and_problem_has_a_heading_and_every_heading_is_one() -> None:

@@ -15,10 +15,12 @@ from commandcenter.views import (
     panel,
     providers,
     requests,
+    savings,
     scope,
     selection,
     telemetry,
     undo,
+    whatif,
 )
 
 _SCOPE = "center/scopes/<str:tenant>/<str:persona>"
@@ -44,6 +46,8 @@ def pages(signed_in: Callable[[Any], Any]) -> list[URLPattern]:
         "center/flags/": (flags.flags, "center_flags"),
         "center/flags/panel": (flags.panel, "center_flag_panel"),
         "center/flags/preview": (flags.panel_preview, "center_flag_preview"),
+        "center/whatif/": (whatif.what_if_page, "center_whatif"),
+        "center/savings/": (savings.savings, "center_savings"),
         "center/requests/": (requests.requests, "center_requests"),
         "center/requests/<int:pk>/": (requests.request_page, "center_request"),
         "center/requests/<int:pk>/preview": (requests.request_preview, "center_request_preview"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 
 from catalog.models import Persona
 from overrides.precedence import NEWEST, Hypothetical
@@ -134,8 +134,11 @@ def _asked(row: Persona, changed: Mapping[str, Any]) -> _Asked:
             field: Any = Persona._meta.get_field(name)
         except FieldDoesNotExist:
             raise ValueError(f"A persona has no '{name[:80]}'.") from None
-        # A float would bring its binary tail along.
-        setattr(row, name, field.clean(repr(value) if isinstance(value, float) else value, row))
+        try:
+            # A float would bring its binary tail along.
+            setattr(row, name, field.clean(repr(value) if isinstance(value, float) else value, row))
+        except ValidationError as error:
+            raise ValidationError({name: error.messages}) from None
     row.clean()
     return _Asked(old, rules_of(row))
 

@@ -1,20 +1,15 @@
 """A candidate policy in place of the one that decided: the persona's part of a past bundle, changed."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from catalog.models import Persona, ScopeDefault
-from routing.archive import archive
 from routing.engine import Bundle, BundleSnapshot, ScopeScores
 from routing.logged.scope import Scope
 from routing.rescoring import can_rescore, rescore
 from routing.rules import ScoringRules
 from routing.snapshots import read_catalogue, read_evidence, rules_of, score_all
 from telemetry.clickhouse import ClickHouse
-
-#: Bundles that are kept; decisions come in order of time, so that the next one's is most often the last one's.
-_KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +71,10 @@ def instead(bundle: Bundle, scope: Scope, candidate: Candidate, anew: Rescore) -
 
 
 class Candidates:
-    """Past bundles with a candidate in them, the last few kept."""
+    """Past bundles with a candidate in them."""
 
     def __init__(self, scope: Scope, candidate: Candidate, clickhouse: ClickHouse) -> None:
         self._scope, self._candidate, self._clickhouse = scope, candidate, clickhouse
-        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
         # Catalogues change, but scores need only names, rules and defaults, and the last two are the candidate's.
         self._catalogue = replace(
             read_catalogue(),
@@ -89,17 +83,9 @@ class Candidates:
             scope_incumbents={(scope.tenant, scope.persona): candidate.default},
         )
 
-    def bundle(self, version: str) -> Bundle:
-        """Raises NotArchivedError, DamagedArchiveError, and ClickHouseError when scores must be made anew from
-        roll-ups."""
-        found = self._bundles.get(version)
-        if found is None:
-            found = instead(archive.bundle(version), self._scope, self._candidate, self._anew)
-            self._bundles[version] = found
-        self._bundles.move_to_end(version)
-        while len(self._bundles) > _KEPT:
-            self._bundles.popitem(last=False)
-        return found
+    def instead(self, bundle: Bundle) -> Bundle:
+        """The bundle by the candidate. Raises ClickHouseError when scores must be made anew from roll-ups."""
+        return instead(bundle, self._scope, self._candidate, self._anew)
 
     def _anew(self, snapshot: BundleSnapshot) -> ScopeScores:
         # The windows that the snapshot saw, but for what was reported late since.

@@ -1,6 +1,6 @@
 """Logged decisions made again under both policies: observations, or why one cannot be."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +10,7 @@ from routing.decision import SelectionProblem, SelectionRequest
 from routing.evaluating.candidate import Candidates
 from routing.evaluating.chances import Split, chances
 from routing.evaluating.observations import Chances, Observation
+from routing.evaluating.trajectories import BEGINNING, Part, Policy, step
 from routing.logged.decisions import LoggedDecision
 from routing.logged.scope import Scope
 from routing.logged.selections import LoggedSelection
@@ -17,6 +18,8 @@ from routing.policy import Bundle
 
 #: Logged propensities have twelve digits.
 _ROUNDING = 1e-9
+#: Bundles that are kept; decisions come in order of time, so that the next one's is most often the last one's.
+_KEPT = 4
 
 
 class LeftOut(StrEnum):
@@ -25,6 +28,7 @@ class LeftOut(StrEnum):
     NO_COMPLETION = "no_completion"
     NOT_ARCHIVED = "not_archived"
     NOT_REPRODUCED = "not_reproduced"
+    INTERRUPTED = "interrupted"
     REFUSED = "refused"
 
 
@@ -39,11 +43,28 @@ class Observed:
     unpriced: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Talk:
+    """A conversation up to now: the profile that it had last, and where each policy's parts of it are."""
+
+    last: str
+    logged: tuple[Part, ...]
+    candidate: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    logged: Policy
+    candidate: Policy
+
+
 class Observer:
-    """Makes observations of one scope's decisions; ask in order of time."""
+    """Makes observations of one scope's decisions; give it all of them, in order of time."""
 
     def __init__(self, scope: Scope, candidates: Candidates) -> None:
         self._scope, self._candidates = scope, candidates
+        self._policies: OrderedDict[str, _Both] = OrderedDict()
+        self._talks: dict[str, _Talk] = {}
         self._kept: dict[tuple[tuple[str, float], ...], Chances] = {}
 
     def observe(self, decisions: Iterable[LoggedDecision], into: Observed) -> None:
@@ -59,33 +80,55 @@ class Observer:
 
     def _observation(self, decision: LoggedDecision) -> Observation | LeftOut:
         selection, outcome = decision.selection, decision.outcome
-        if outcome is None:
-            return LeftOut.NO_COMPLETION
+        # Taken out first: what cannot be followed here cannot be followed from here on either.
+        talk = self._talks.pop(selection.conversation_id, None)
+        request = self._request(selection)
         try:
-            logged = self._split(archive.bundle(selection.bundle_version), decision)
-            if logged is None or not _is_same(logged.profiles, selection):
-                return LeftOut.NOT_REPRODUCED
-            candidate = self._split(self._candidates.bundle(selection.bundle_version), decision)
+            both = self._both(selection.bundle_version)
         except (NotArchivedError, DamagedArchiveError):
             return LeftOut.NOT_ARCHIVED
+        if both is None or not _is_same(both.logged.bundle, request, selection):
+            return LeftOut.NOT_REPRODUCED
+        if selection.last_profile is not None and (talk is None or talk.last != selection.last_profile):
+            return LeftOut.INTERRUPTED
+        logged, here = step(talk.logged if talk else BEGINNING, both.logged, request)
+        candidate, there = step(talk.candidate if talk else BEGINNING, both.candidate, request)
+        self._talks[selection.conversation_id] = _Talk(selection.profile, here, there)
         # A share that gets a problem makes no decisions, so none tells what it would come to.
-        if candidate is None or logged.refused or candidate.refused:
+        if logged.refused or candidate.refused:
             return LeftOut.REFUSED
+        if outcome is None:
+            return LeftOut.NO_COMPLETION
         return Observation(
             conversation=selection.conversation_id,
             task=selection.task,
             profile=selection.profile,
-            logged=self._keep(logged.profiles),
-            candidate=self._keep(candidate.profiles),
+            logged=self._keep(logged),
+            candidate=self._keep(candidate),
             cost_usd=None if outcome.cost_usd is None else float(outcome.cost_usd),
             success=outcome.success,
             safety_violation=outcome.safety_violation,
             escalated=outcome.escalated,
         )
 
-    def _split(self, bundle: Bundle, decision: LoggedDecision) -> Split | None:
-        selection = decision.selection
-        request = SelectionRequest(
+    def _both(self, version: str) -> _Both | None:
+        """The policies of a version. None: its bundle does not know the persona."""
+        found = self._policies.get(version)
+        if found is None:
+            bundle = archive.bundle(version)
+            if self._scope.persona not in bundle.personas:
+                return None
+            tenant, persona = self._scope.tenant, self._scope.persona
+            then = self._candidates.instead(bundle)
+            found = _Both(Policy(bundle, tenant, persona), Policy(then, tenant, persona))
+            self._policies[version] = found
+        self._policies.move_to_end(version)
+        while len(self._policies) > _KEPT:
+            self._policies.popitem(last=False)
+        return found
+
+    def _request(self, selection: LoggedSelection) -> SelectionRequest:
+        return SelectionRequest(
             tenant=self._scope.tenant,
             persona=self._scope.persona,
             conversation_id=selection.conversation_id,
@@ -94,15 +137,16 @@ class Observer:
             exclude=selection.exclude,
             last_profile=selection.last_profile,
         )
-        try:
-            return chances(bundle, request)
-        except SelectionProblem:
-            return None
 
-    def _keep(self, found: Chances) -> Chances:
+    def _keep(self, split: Split) -> Chances:
         """One object for all decisions of the same chances, of which there are few."""
-        return self._kept.setdefault(tuple(sorted(found.items())), found)
+        return self._kept.setdefault(tuple(sorted(split.profiles.items())), split.profiles)
 
 
-def _is_same(logged: Chances, selection: LoggedSelection) -> bool:
-    return abs(logged.get(selection.profile, 0.0) - selection.propensity) <= _ROUNDING
+def _is_same(bundle: Bundle, request: SelectionRequest, selection: LoggedSelection) -> bool:
+    """Whether the propensity comes out as it was logged."""
+    try:
+        again = chances(bundle, request).profiles.get(selection.profile, 0.0)
+    except SelectionProblem:
+        return False
+    return abs(again - selection.propensity) <= _ROUNDING

@@ -39,6 +39,7 @@ _LEFT_OUT = {
     LeftOut.NO_COMPLETION: "without a completion",
     LeftOut.NOT_ARCHIVED: "whose policy or snapshot is not kept",
     LeftOut.NOT_REPRODUCED: "that came out otherwise when they were decided again",
+    LeftOut.INTERRUPTED: "of conversations that cannot be followed from their first decision on",
     LeftOut.REFUSED: "of which a share would get a problem",
 }
 _COLUMNS = (

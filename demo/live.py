@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 
 _PERIOD_SECONDS = 2.0
 _BATCH = 500
-#: A conversation begins every so many periods, and has as many turns as it is said here.
-_EVERY = 3
+#: A conversation begins every period, and has as many turns as it is said here.
 _TURNS = (2, 3, 4)
 #: Conversations at once; a recorded call takes seconds to minutes.
-_MOST = 24
+_MOST = 48
+#: Whose conversations every second one is of: one busy scope has its held-out conversations, and so its savings, soon.
+_BUSIEST = ("aurora", "support-agent")
 #: Sold through OpenRouter, which tells what it billed.
 _BILLED = ("DeepSeek V3.2", "Llama 3.3 70B", "GPT-OSS 120B")
 
@@ -69,11 +70,8 @@ class LiveTraffic(threading.Thread):
         self._provider.stop(end_calls=False)
 
     def run(self) -> None:
-        ticks = 0
         while not self._stopping.wait(_PERIOD_SECONDS):
-            if ticks % _EVERY == 0:
-                self._begin()
-            ticks += 1
+            self._begin()
             try:
                 self._replay()
             except (OSError, ValueError) as error:
@@ -90,11 +88,18 @@ class LiveTraffic(threading.Thread):
     def _begin(self) -> None:
         if not self._running.acquire(blocking=False):
             return
-        tenant, recorded = self._random.choice(timeline.cycle())
+        tenant, recorded = self._next()
         turns = self._random.choice(_TURNS)
         threading.Thread(
             target=self._converse, args=(tenant, recorded, turns), name="live-conversation", daemon=True
         ).start()
+
+    def _next(self) -> tuple[str, Outcome]:
+        """The tenant and the recorded call that a conversation is made from."""
+        everything = timeline.cycle()
+        if self._random.random() < 0.5:
+            return self._random.choice(everything)
+        return self._random.choice([one for one in everything if (one[0], one[1].persona) == _BUSIEST])
 
     def _converse(self, tenant: str, recorded: Outcome, turns: int) -> None:
         conversation = f"live-{uuid.uuid4()}"

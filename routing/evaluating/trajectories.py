@@ -90,7 +90,7 @@ class Part:
 
 
 #: How a conversation begins.
-BEGINNING = (Part(),)
+BEGINNING: tuple[Part, ...] = (Part(),)
 
 
 def step(

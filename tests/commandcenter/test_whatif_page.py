@@ -76,7 +76,7 @@ def test_moving_weights_tells_flips_dollars_and_the_scope_s_page(admin: Client) 
     answer = look(admin, FAST)
     text = words(answer)
     # 1,000 completions at $0.02 in place of $0.002
-    for word in ("2 of 2 scopes", "$18.00", "$2.00 → $20.00", "cheap", "incumbent", "0 → 0"):
+    for word in ("2 of 2 scopes", "+$18.00", "$2.00 → $20.00", "cheap", "incumbent", "0 → 0"):
         assert word in text, word
     assert "/admin/center/scopes/aurora/essayist/" in answer.content.decode()
     assert not AuditEntry.objects.exists()

@@ -90,7 +90,7 @@ class ArmSerializer(serializers.Serializer[Any]):
 
 
 class SavingsSerializer(serializers.Serializer[Any]):
-    verdict = serializers.ChoiceField(choices=[(one.value, one.value) for one in Verdict])
+    verdict = serializers.CharField(help_text=f"{', '.join(Verdict)}; docs/savings.md explains them.")
     saved_usd = MoneySerializer(allow_null=True)
     saved_share = EstimateSerializer(
         allow_null=True, help_text="Of what the compared completions would have cost."

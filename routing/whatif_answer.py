@@ -14,7 +14,7 @@ from routing.gates import Verdict
 from routing.preview import breaches, differences, money, not_passed, side_to_dict
 from routing.proposed import NotKnownYet, proposed
 from routing.whatif import Hypothesis, NoRules, Tokens, supposed
-from routing.whatif_effects import Effect, add_up, add_up_now, effects, standings
+from routing.whatif_effects import Effect, add_up, add_up_now, effects, explored, standings
 from telemetry.clickhouse import ClickHouse, ClickHouseError, get_clickhouse
 from telemetry.metrics import Span, Window, trailing
 from telemetry.usage import read_completions, read_shared_usage, read_usage
@@ -124,6 +124,7 @@ def tell(found: WhatIf, listed: int = LISTED) -> dict[str, Any]:
             "scopes_unknown": total.unknown,
         },
         "usd_per_day_now": {"difference": dollars(now), "scopes_unknown": unknown_now},
+        "explored_per_day": dict(zip(("old", "new"), explored(all_) or (None, None), strict=True)),
         "breaches": _counted(all_, breaches),
         "unproven": _counted(all_, _is_unproven),
         "problems": _counted(all_, lambda side: side.problem is not None),

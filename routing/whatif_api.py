@@ -94,6 +94,11 @@ class OldNewSerializer(serializers.Serializer[Any]):
     new = serializers.IntegerField()
 
 
+class ExploredSerializer(serializers.Serializer[Any]):
+    old = serializers.FloatField(allow_null=True)
+    new = serializers.FloatField(allow_null=True)
+
+
 class ProfileStandingSerializer(serializers.Serializer[Any]):
     profile = serializers.CharField()
     meets = serializers.IntegerField(help_text="Scopes where it is proved to meet the SLA.")
@@ -132,6 +137,7 @@ class WhatIfAnswerSerializer(serializers.Serializer[Any]):
     scopes_flipped_now = serializers.IntegerField()
     usd_per_day = TotalUsdSerializer()
     usd_per_day_now = NowUsdSerializer()
+    explored_per_day = ExploredSerializer(help_text="Completions that try an unproven profile, now.")
     breaches = OldNewSerializer()
     unproven = OldNewSerializer()
     problems = OldNewSerializer()

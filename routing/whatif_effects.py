@@ -13,22 +13,27 @@ from routing.comparing import Key, Side, look, typical
 from routing.engine import Bundle, Reason, ScopeScores
 from routing.gates import Verdict
 from routing.scoring import Scorecard
+from routing.view import glance_at
 from routing.whatif import Hypothesis, personas_of, unsteered
 
 #: Rules by which people decide for all conversations, whatever the flag and the holdout say.
 _FOR_ALL = (Reason.KILL_SWITCH, Reason.OVERRIDE_LOCK, Reason.OVERRIDE_PREFER)
+#: What a typical conversation is given where others explore.
+_RANKED = (Reason.RANKED, Reason.NO_ELIGIBLE_CANDIDATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
     """What a typical conversation is given with all that steers now (flag, overrides, kill switch, age of the metrics).
     ``share``: of the conversations that get it by then, 0 to 1; the others get the default. ``difference``: US dollars
-    per day; None: unknown."""
+    per day; None: unknown. ``explored``: completions per day that try an unproven profile, before and then; None: their
+    number is unknown."""
 
     old: Side
     new: Side
     share: float
     difference: Decimal | None
+    explored: tuple[float, float] | None
 
     @property
     def switches(self) -> bool:
@@ -113,6 +118,16 @@ class _World:
             return 1.0
         return self.bundle.flag.share(key.tenant) * (1 - self.bundle.personas[key.persona].holdout_share)
 
+    def explored(self, key: Key, given: Side, at: datetime) -> float:
+        """The share of the conversations that try an unproven profile, 0 to 1."""
+        persona = self.bundle.personas[key.persona]
+        if not persona.exploration_share or given.reason not in _RANKED:
+            return 0.0
+        standing = self.unsteered.standing.of(key.tenant, key.persona, "", at)
+        excluded = tuple(sorted({one.profile for one in standing}))
+        view = glance_at(self.unsteered, self.bundle.scores(key.tenant, key.persona), excluded, ())
+        return self.share(key, given) * persona.exploration_share if view.explorable else 0.0
+
     def paid(self, key: Key, given: Side) -> tuple[Decimal | None, ...]:
         """US dollars per completion now, over all conversations but those that explore, and what it is made of."""
         share = self.share(key, given)
@@ -136,6 +151,9 @@ def _effect(
         given_new := look(after.typical, key, at),
         after.share(key, given_new),
         _paid_more(worlds, key, given_old, given_new, count),
+        None
+        if count is None
+        else (before.explored(key, given_old, at) * count, after.explored(key, given_new, at) * count),
     )
     return Effect(key, old, new, count, _per_day(cost_of(old), count), _per_day(cost_of(new), count), now)
 
@@ -200,6 +218,15 @@ def add_up_now(found: Iterable[Effect]) -> tuple[Decimal | None, int]:
     all_ = [one.now.difference for one in found]
     known = [difference for difference in all_ if difference is not None]
     return sum(known, Decimal(0)) if known else None, len(all_) - len(known)
+
+
+def explored(found: Iterable[Effect]) -> tuple[float, float] | None:
+    """Completions per day that try an unproven profile, before and then; None: how many there are is unknown."""
+    pairs = [one.now.explored for one in found]
+    known = [pair for pair in pairs if pair is not None]
+    if len(known) < len(pairs):
+        return None
+    return sum(old for old, _ in known), sum(new for _, new in known)
 
 
 @dataclass(frozen=True, slots=True)

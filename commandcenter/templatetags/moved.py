@@ -11,10 +11,10 @@ register = template.Library()
 
 @register.filter
 def moved_usd(value: Decimal | str | None) -> str:
-    """US dollars more (+) or less (−) than before."""
+    """US dollars more or less than before."""
     if value is None or value == "":
         return UNKNOWN
     known = Decimal(str(value))
     if known == 0:
         return "$0"
-    return f"{'+' if known > 0 else '−'}{usd(abs(known))}"
+    return f"{'+' if known > 0 else ''}{usd(known)}"

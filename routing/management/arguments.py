@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -66,7 +66,8 @@ def span_of(options: dict[str, Any]) -> Span:
     if options["start"] is None:
         raise CommandError("Say since when: --from TIME, for example --from 2026-11-01.")
     try:
-        return Span.of(options["start"], options["end"] or timezone.now())
+        # Spans are cut to whole seconds, and what has just happened shall lie within.
+        return Span.of(options["start"], options["end"] or timezone.now() + timedelta(seconds=1))
     except ValueError:
         raise CommandError("--from must be before --to.") from None
 
@@ -122,3 +123,11 @@ def count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def points(text: str) -> float:
+    """Percentage points, 0 to 100, as a share."""
+    value = float(decimal(text)) / 100
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} is not 0 to 100 points")
+    return value

@@ -4,6 +4,8 @@ Not `manage.py explain`, which decides a stored decision again.
 """
 
 from argparse import ArgumentParser
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from routing.management.arguments import (
     changed_persona,
     changes_of,
     count,
+    points,
     scope_of,
     span_of,
 )
@@ -53,6 +56,17 @@ class Command(BaseCommand):
         parser.add_argument("--incumbent", help="a recorded model, or 'each' for one report per model")
         add_policy_arguments(parser)
         parser.add_argument(
+            "--within",
+            type=points,
+            metavar="POINTS",
+            help="SLA: success at most so many points below the incumbent's on the training half, for --min-success",
+        )
+        parser.add_argument(
+            "--no-lending",
+            action="store_true",
+            help="let the other categories, as other personas, lend no samples",
+        )
+        parser.add_argument(
             "--feedback",
             type=Feedback,
             choices=list(Feedback),
@@ -72,6 +86,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             recording = record(_outcomes(options), _models(options["models"]), options["category"])
+            if options["no_lending"]:
+                recording = replace(recording, elsewhere=())
             policies = _policies(recording, options)
             studies, frontiers = _replayed(recording, policies, options)
         except (BadOutcomesError, ValueError) as error:
@@ -109,7 +125,8 @@ def _policies(recording: Recording, options: dict[str, Any]) -> list[Policy]:
     if wanted is None:
         raise CommandError("Name the incumbent with --incumbent: a recorded model, or 'each'.")
     incumbents = recording.models if wanted == "each" else (wanted,)
-    return [policy_of(persona, name, options["feedback"], options["rescore_every"]) for name in incumbents]
+    within, how = options["within"], (options["feedback"], options["rescore_every"])
+    return [replace(policy_of(persona, name, *how), within=within) for name in incumbents]
 
 
 def _incumbent(persona: Persona, recording: Recording, options: dict[str, Any]) -> str | None:
@@ -148,9 +165,16 @@ def _completed(scope: Scope, options: dict[str, Any]) -> list[Outcome]:
 
 
 def _persona(options: dict[str, Any]) -> Persona:
+    if options["within"] is not None:
+        if options["min_success_rate"] is not None:
+            raise CommandError("Give --within or --min-success, not both.")
+        # Each half has its own; this one only stands until then.
+        options["min_success_rate"] = Decimal(0)
     needed = ("min_success_rate", "max_latency_p95_ms", "max_safety_violation_rate")
     if options["persona"] is None and any(name not in changes_of(options) for name in needed):
-        raise CommandError("Give --persona, or the whole SLA: --min-success, --max-p95-ms and --max-safety.")
+        raise CommandError(
+            "Give --persona, or the whole SLA: --min-success (or --within), --max-p95-ms and --max-safety."
+        )
     return changed_persona(options["persona"], options)
 
 

@@ -102,13 +102,15 @@ def headline(told: Savings) -> str:
     money = per_day(told)
     if money is None:
         return f"Not enough data: {wanting(told)}."
-    size = f"{usd(abs(money.value))} a day"
+    # One day is as a rule today, which is not over.
+    span = "a day" if told.days > 1 else "on one day"
+    size = usd(abs(money.value))
     low, high = sorted((abs(money.lower), abs(money.upper)))
     if told.verdict is Verdict.SAVED:
-        return f"Saved {size} [{usd(low)}, {usd(high)}]."
+        return f"Saved {size} {span} [{usd(low)}, {usd(high)}]."
     if told.verdict is Verdict.COST_MORE:
-        return f"Cost {size} more [{usd(low)}, {usd(high)}]."
-    return f"No proven difference: {usd(money.value)} saved a day [{usd(money.lower)}, {usd(money.upper)}]."
+        return f"Cost {size} more {span} [{usd(low)}, {usd(high)}]."
+    return f"No proven difference: {usd(money.value)} saved {span} [{usd(money.lower)}, {usd(money.upper)}]."
 
 
 def wanting(told: Savings) -> str:

@@ -39,7 +39,7 @@ def test_savings_losses_harm_and_too_little_data_side_by_side(console: Console, 
     store(ledger, rows(sums(dear * 5), sums(cheap * 20), day=today - timedelta(days=2), tenant="cygnus"))
     page = console.page
     for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=theme)
         console.open(PAGE)
         expect(page.locator(".savings-total h2")).to_contain_text("Saved $0.6000 a day")
         expect(page.locator("svg.interval")).to_have_count(4)

@@ -73,11 +73,11 @@ def test_what_cost_more_says_so_and_harm_stands_beside_a_saving(
 ) -> None:
     store(door, rows(sums(CHEAP * 20), sums(DEAR * 50), day=today()))
     page = words(admin_client.get(PAGE))
-    assert re.search(r"Cost \$3.00 a day more \[\$2\.\d+, \$3\.\d+\]", page)
+    assert re.search(r"Cost \$3.00 more on one day \[\$2\.\d+, \$3\.\d+\]", page)
     assert "cost more</span>" in page
     store(door, rows(sums(DEAR * 20), sums(CHEAP * 50, [1, 0] * 50), "code", today(1), "borealis"))
     page = words(admin_client.get(PAGE, {"tenant": "borealis"}))
-    assert "Saved $3.00 a day" in page
+    assert "Saved $3.00 on one day" in page
     assert "success is proved to be worse" in page
     assert re.search(r"-50.0 points \[-5\d\.\d, -\d\d\.\d\]", page)
 

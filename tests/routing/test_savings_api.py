@@ -200,3 +200,19 @@ def test_from_real_decisions_and_their_completions(client: Client, door: ClickHo
 def test_while_clickhouse_is_away_the_task_gives_up_quietly() -> None:
     assert tasks.update_savings() == 0
     assert tasks.revisit_savings() == 0
+
+
+def test_days_whose_decisions_may_be_partly_gone_are_not_summed_up_again(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RETENTION_DAYS = {**settings.RETENTION_DAYS, "completions": 30, "selections": 20}
+    asked: list[datetime] = []
+
+    def spy(_: ClickHouse, first: datetime, now: datetime, **more: Any) -> list[datetime]:
+        asked.append(first)
+        return []
+
+    monkeypatch.setattr(tasks, "update_arms", spy)
+    tasks.revisit_savings()
+    # What is 20 days old may be dropped; a day looks two days back for its decisions.
+    assert [(timezone.now() - first).days for first in asked] == [17]

@@ -16,6 +16,7 @@ from telemetry.arm_sums import Arm, ArmDay, ArmSums, add
 from telemetry.arms import TooManyRows, read_arms, update_arms
 from telemetry.clickhouse import ClickHouse
 from telemetry.events import COLUMNS
+from telemetry.retention import apply_retention
 
 pytestmark = pytest.mark.django_db
 
@@ -364,6 +365,18 @@ def test_days_whose_raw_events_are_gone_keep_their_sums(clickhouse: ClickHouse) 
     clickhouse.execute("ALTER TABLE completions DROP PARTITION 20261120")
     assert update(clickhouse) == []
     assert len(stored(clickhouse)) == 1
+
+
+def test_retention_drops_whole_months(clickhouse: ClickHouse) -> None:
+    days = [datetime(2026, month, 5, tzinfo=UTC) for month in (8, 9, 11)]
+    for day in days:
+        asked = decision("c-1", "ranked", day)
+        decide(clickhouse, [asked])
+        report(clickhouse, [completion("c-1", asked["decision_id"], day)])
+    update(clickhouse, first=days[0])
+    dropped = apply_retention(clickhouse, NOW, {"arms_24h": 60})
+    assert [(one.table, one.partition) for one in dropped] == [("arms_24h", 202608)]
+    assert [row.day for row in stored(clickhouse, start=days[0])] == days[1:]
 
 
 def test_reading_is_limited_to_tenants_personas_and_rows(clickhouse: ClickHouse) -> None:

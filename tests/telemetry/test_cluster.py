@@ -11,6 +11,7 @@ from telemetry.clickhouse import ClickHouse, connect
 from telemetry.clickhouse_migrations import runner
 from telemetry.clickhouse_migrations.dialect import Dialect
 from tests.services import ClickHouseCluster, ClickHouseServer, ServiceMissing, clickhouse_cluster, wait_until
+from tests.telemetry import test_arms
 from tests.telemetry.engines import fresh_name, missing
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -108,6 +109,17 @@ def test_insert_select_goes_through_the_distributed_table(door: ClickHouse) -> N
         {"version": 1},
     )
     assert door.query("SELECT sum(requests) AS n FROM rollup_5m FINAL") == [{"n": 500}]
+
+
+@pytest.mark.django_db
+def test_the_holdout_s_sums_are_the_same_over_shards(door: ClickHouse) -> None:
+    completions, decisions = test_arms.scattered(5)
+    test_arms.report(door, completions)
+    test_arms.decide(door, decisions)
+    first = test_arms.DAY - timedelta(days=4)
+    assert len(test_arms.update(door, first=first)) >= 3
+    assert test_arms.update(door, first=first) == []
+    test_arms.assert_equal_to_oracle(door, completions, decisions)
 
 
 def test_a_partition_is_dropped_on_every_node(cluster: ClickHouseCluster, door: ClickHouse) -> None:

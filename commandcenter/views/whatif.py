@@ -74,7 +74,10 @@ def _persona(slug: str, bundle: Bundle) -> Persona | None:
 def _look(request: HttpRequest, who: Caller, shown: _Shown) -> HttpResponse:
     address = f"{reverse('admin:center_whatif')}?{shown.asked.query}"
     if is_fragment(request):
-        answer = render(request, who, "center/whatif_outcome.html", _outcome(who, shown))
+        # Something was taken back from a toast: what stands is another one, too.
+        anew = request.headers.get("HX-Target") == "whatif"
+        template = "center/whatif_body.html" if anew else "center/whatif_outcome.html"
+        answer = render(request, who, template, _whole(who, shown) if anew else _outcome(who, shown))
         # Nothing but what is changed, so that what is shared stays true when the rest moves on.
         answer["HX-Replace-Url"] = address
         return answer
@@ -189,6 +192,13 @@ def _theirs(who: Caller, shown: _Shown, part: Part, current: dict[str, Any]) -> 
     return {"part": part, "entry": entries.first(), "now": difference(None, now)}
 
 
+#: Whether it is the persona to when what was saved counts.
+_WHEN = {
+    True: "The next scoring run, within a minute, ranks by it.",
+    False: "Its state counts at once, a price for completions from now on.",
+}
+
+
 def _saved(
     request: HttpRequest, who: Caller, shown: _Shown, part: Part, done: dict[str, Any], bundle: Bundle
 ) -> HttpResponse:
@@ -201,8 +211,7 @@ def _saved(
         bundle, persona, book, whatif.read(request.POST, persona, bundle, book, timezone.now()), shown.at
     )
     address = f"{reverse('admin:center_whatif')}?{fresh.asked.query}"
-    words = f"{part.title} is saved. The next scoring run, within a minute, ranks by it."
-    toast = acting.toast_of(done, words)
+    toast = acting.toast_of(done, f"{part.title} is saved. {_WHEN[part.what == 'persona']}")
     if not is_fragment(request):
         messages.info(request, toast.text)
         return HttpResponseRedirect(address)

@@ -60,6 +60,7 @@ def test_a_weight_is_moved_a_flip_seen_saved_and_taken_back(whatif: Console) -> 
     toast.locator("button", has_text="Undo").click()
     told(page, "is taken back")
     assert Persona.objects.get().weight_latency == Decimal("0.2")
+    expect(page.locator("#weight_latency")).to_have_value("0.2")  # what stands is shown anew
 
 
 def test_the_slider_moves_the_field_and_a_box_takes_a_profile_out(whatif: Console) -> None:

@@ -14,7 +14,7 @@ from tests.routing.lotteries import lotteries, lottery
 
 
 @given(lotteries())
-@hypothesis_settings(max_examples=150)
+@hypothesis_settings(max_examples=60)
 def test_they_hold_each_decisions_propensity_and_add_up_to_all(case: tuple[Bundle, SelectionRequest]) -> None:
     policy, asked = case
     try:

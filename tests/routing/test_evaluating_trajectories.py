@@ -28,7 +28,7 @@ def policy(bundle: Bundle) -> Policy:
 
 
 @given(lotteries())
-@hypothesis_settings(max_examples=150)
+@hypothesis_settings(max_examples=60)
 def test_a_first_decisions_chances_are_its_own(case: tuple[Bundle, SelectionRequest]) -> None:
     bundle, asked = case
     first = replace(asked, last_profile=None)

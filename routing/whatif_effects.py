@@ -4,10 +4,11 @@ The winner is what rule ``ranked`` gives, or the default when nobody is proved t
 nothing here can drift from the engine.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from routing.comparing import Key, Side, look, typical
 from routing.engine import Bundle, Reason, ScopeScores
@@ -86,7 +87,7 @@ def effects(
     worlds = (_World.of(before), _World.of(after))
     personas = list(personas_of(before, hypothesis))
     return [
-        _effect(worlds, Key(tenant, persona, None), completions, at)
+        _effect(worlds, Key(tenant, persona, None), completions, at, hypothesis.prices)
         for tenant in before.tenants
         for persona in personas
     ]
@@ -128,20 +129,37 @@ class _World:
         view = glance_at(self.unsteered, self.bundle.scores(key.tenant, key.persona), excluded, ())
         return self.share(key, given) * persona.exploration_share if view.explorable else 0.0
 
-    def paid(self, key: Key, given: Side) -> tuple[Decimal | None, ...]:
-        """US dollars per completion now, over all conversations but those that explore, and what it is made of."""
-        share = self.share(key, given)
-        default = self.bundle.default_profile(key.tenant, key.persona)
+    def paid(self, key: Key, given: Side) -> tuple["_Paid", "_Paid"]:
+        """What conversations are given, and what the others get: the default. Nobody explores."""
+        share, default = self.share(key, given), self.bundle.default_profile(key.tenant, key.persona)
         rest = card_of(self.bundle.scores(key.tenant, key.persona), default) if share < 1 else None
-        parts = ((share, cost_of(given)), (1 - share, rest.cost_per_completion if rest else None))
-        due = [(Decimal(repr(part)), cost) for part, cost in parts if part > 0]
-        if any(cost is None for _, cost in due):
-            return (None, *(item for pair in due for item in pair))
-        return (sum((part * cost for part, cost in due if cost is not None), Decimal(0)),)
+        return (
+            _Paid(share, given.profile, cost_of(given)),
+            _Paid(1 - share, default, rest.cost_per_completion if rest else None),
+        )
+
+
+class _Paid(NamedTuple):
+    """A share of the conversations, 0 to 1, with their profile and its cost per completion in US dollars."""
+
+    share: float
+    profile: str | None
+    cost: Decimal | None
+
+    @property
+    def dollars(self) -> Decimal | None:
+        """Per completion of all conversations."""
+        if self.share <= 0:
+            return Decimal(0)
+        return None if self.cost is None else Decimal(repr(self.share)) * self.cost
 
 
 def _effect(
-    worlds: tuple[_World, _World], key: Key, completions: Mapping[tuple[str, str], int] | None, at: datetime
+    worlds: tuple[_World, _World],
+    key: Key,
+    completions: Mapping[tuple[str, str], int] | None,
+    at: datetime,
+    prices: Container[str],
 ) -> Effect:
     before, after = worlds
     old, new = before.winner(key, at), after.winner(key, at)
@@ -150,7 +168,7 @@ def _effect(
         given_old := look(before.typical, key, at),
         given_new := look(after.typical, key, at),
         after.share(key, given_new),
-        _paid_more(worlds, key, given_old, given_new, count),
+        _per_day(_paid_more(worlds, key, given_old, given_new, prices), count),
         None
         if count is None
         else (before.explored(key, given_old, at) * count, after.explored(key, given_new, at) * count),
@@ -159,15 +177,18 @@ def _effect(
 
 
 def _paid_more(
-    worlds: tuple[_World, _World], key: Key, old: Side, new: Side, count: int | None
+    worlds: tuple[_World, _World], key: Key, old: Side, new: Side, prices: Container[str]
 ) -> Decimal | None:
-    before, after = worlds
-    was, then = before.paid(key, old), after.paid(key, new)
-    if was[0] is not None and then[0] is not None:
-        return _per_day(then[0] - was[0], count)
-    # What is not known, but stays what it is, makes no difference.
-    same = old.profile == new.profile and was == then
-    return _per_day(Decimal(0), count) if same else None
+    """US dollars per completion, then less before."""
+    total = Decimal(0)
+    for was, then in zip(worlds[0].paid(key, old), worlds[1].paid(key, new), strict=True):
+        # What is not known, but stays what it is, makes no difference.
+        if was == then and was.profile not in prices:
+            continue
+        if was.dollars is None or then.dollars is None:
+            return None
+        total += then.dollars - was.dollars
+    return total
 
 
 def _per_day(cost: Decimal | None, count: int | None) -> Decimal | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import product
@@ -233,6 +234,25 @@ def test_flag_and_holdout_scale_what_is_felt_now() -> None:
     # The dearer default is what the other 60% pay: 1,000 x 0.6 x ($0.03 - $0.02)
     dearer = scope_of(told(prices={"incumbent": Price(Decimal("0.1"), Decimal("0.2"), None)}))
     assert (dearer["flips"], Decimal(dearer["now"]["usd_per_day_difference"])) == (False, Decimal(6))
+
+
+@pytest.mark.usefixtures("world")
+def test_an_unknown_cost_that_stays_makes_no_difference_but_a_new_price_on_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Persona.objects.update(max_cost_per_completion=Decimal("0.05"))
+    flip(50)
+    unpriced = replace(POOL["incumbent"], priced=0, cost_usd=Decimal(0), prompt_tokens=0, completion_tokens=0)
+    pool = {**POOL, "incumbent": unpriced}
+    score(pool)
+    measure(monkeypatch, pool)
+    # The other half pays for the default, whatever that is: half of 1,000 x ($0.002 - $0.015)
+    weights = {"weight_cost": "1", "weight_success": "0", "weight_latency": "0"}
+    scope = scope_of(told(personas={"essayist": weights}))
+    assert winners(scope) == (("good", "ranked"), ("cheap", "ranked"))
+    assert Decimal(scope["now"]["usd_per_day_difference"]) == Decimal("-6.5")
+    answer = told(prices={"incumbent": Price(Decimal("0.1"), Decimal("0.2"), None)})
+    assert answer["usd_per_day_now"] == {"difference": None, "scopes_unknown": 4}
 
 
 @pytest.mark.usefixtures("world")

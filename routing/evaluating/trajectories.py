@@ -15,6 +15,7 @@ from routing.decision import SelectionProblem, SelectionRequest
 from routing.engine import Bundle, outcome
 from routing.evaluating.chances import Split, chances
 from routing.policy import FlagState
+from telemetry.freshness_state import state
 
 
 class Side(Enum):
@@ -59,8 +60,24 @@ class Policy:
         made.keep_views_of(self.bundle)
         return made
 
+    @cached_property
+    def _known(self) -> dict[tuple[object, ...], Split]:
+        return {}
+
     def given(self, side: Side, request: SelectionRequest) -> Split:
-        """What conversations of this side get; only exploring leaves something to chance there."""
+        """What conversations of this side get; only exploring leaves something to chance there. Worked out once for
+        all requests that differ in nothing but their conversation, and a time that changes nothing."""
+        scores = self.bundle.scores(self.tenant, self.persona)
+        fresh = state(scores.as_of if scores else None, request.at)
+        overrides = self.bundle.standing.of(self.tenant, self.persona, request.task, request.at)
+        standing = tuple(override.id for override in overrides)
+        key = (side, fresh, standing, request.task, request.exclude, request.last_profile)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._given(side, request)
+        return found
+
+    def _given(self, side: Side, request: SelectionRequest) -> Split:
         bundle = self._by_side[side]
         try:
             if side is Side.EXPLORING:

@@ -160,6 +160,7 @@ def test_weights_may_be_cut_and_decisions_pooled(client: Client, door: ClickHous
     found = told("--exploration", "0", "--clip", "1.5", "--pool")
     assert (found["clip"], found["pooled"], found["overlap"]["largest_weight"]) == (1.5, True, 1.5)
     assert found["overlap"]["clipped"] > 0
+    assert told("--exploration", "0", "--holdout", "0")["gives"] == {"cheap": pytest.approx(1.0)}
     assert "Pooled: a profile's outcomes at a task" in run("--pool")
 
 
@@ -185,6 +186,7 @@ def test_what_cannot_be_evaluated_is_told(client: Client, door: ClickHouse) -> N
         (("--incumbent", "nobody"), "There is no profile 'nobody'"),
         (("--weights", "1,1,1"), "The three weights must sum to 1"),
         (("--clip", "0.5"), "1 or more is wanted"),
+        (("--holdout", "2"), "'2' is no share: 0 to 1"),
         (("--to", "2020-01-01"), "--from must be before --to"),
         (("--from", "2026-13-01"), "no ISO 8601 date or time"),
     ],

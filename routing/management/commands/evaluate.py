@@ -4,6 +4,7 @@ Not `manage.py replay`, which needs recorded outcomes of models that were not gi
 """
 
 from argparse import ArgumentParser, ArgumentTypeError
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -48,6 +49,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--incumbent", metavar="PROFILE", help="another default profile; default: the live one"
         )
+        parser.add_argument(
+            "--holdout", type=_share, help="share kept on the default, 0 to 1; default: the live one"
+        )
         parser.add_argument("--clip", type=_clip, metavar="W", help="cut weights to at most this, 1 or more")
         parser.add_argument(
             "--pool",
@@ -62,6 +66,8 @@ class Command(BaseCommand):
         candidate = candidate_of(
             scope, changed_persona(scope.persona, options), _default(options["incumbent"])
         )
+        if options["holdout"] is not None:
+            candidate = replace(candidate, holdout=options["holdout"])
         observed = _observed(scope, span, candidate, show=not options["no_progress"])
         if not observed.observations:
             raise CommandError(_nothing(scope, span, observed))
@@ -101,6 +107,13 @@ def _default(slug: str | None) -> str | None:
     if slug is not None and not ModelProfile.objects.filter(slug=slug).exists():
         raise CommandError(f"There is no profile '{slug}'.")
     return slug
+
+
+def _share(text: str) -> float:
+    value = float(decimal(text))
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} is no share: 0 to 1")
+    return value
 
 
 def _clip(text: str) -> float:

@@ -16,7 +16,7 @@ from routing.evaluating.evaluation import Evaluation, evaluate
 from routing.evaluating.observations import Observation
 from routing.evaluating.overlap import Verdict
 
-RUNS, CONVERSATIONS = 240, 150
+RUNS, CONVERSATIONS = 200, 130
 TASKS = {"code": 0.5, "essay": 0.3, "chat": 0.2}
 COST = {"inc": 0.02, "main": 0.01, "new": 0.004}
 SUCCESS = {"inc": 0.9, "main": 0.8, "new": 0.7}
@@ -90,7 +90,7 @@ def held(evaluations: list[Evaluation], figure: str, estimator: Estimator, true:
 def test_intervals_hold_the_truth_as_often_as_they_say(figure: str, estimator: Estimator) -> None:
     made = world(0.4, 0.5)
     found, true, was = runs(), truth(made.candidate), truth(made.logged)
-    # Of 240 intervals that hold it with 95%, all but one in some thousands of series lie within 3.5 errors of it.
+    # Of 200 intervals that hold it with 95%, all but one in some thousands of series lie within 3.5 errors of it.
     margin = 3.5 * sqrt(0.95 * 0.05 / RUNS)
     for what, value in (("value", true[figure]), ("difference", true[figure] - was[figure])):
         assert 0.95 - margin <= held(found, figure, estimator, value, what) <= 1.0

@@ -20,7 +20,7 @@ from routing.evaluating.overlap import Overlap, overlap, unsupported_by_profile,
 
 #: The largest part of the candidate's choices that the log may lack. Weights say nothing of those. DR's model does, but
 #: nothing checks it there, so its interval grows by all that they could come to.
-_ALLOWED = {Estimator.IPS: 0.0, Estimator.SNIPS: 0.0, Estimator.DR: 0.05}
+ALLOWED = {Estimator.IPS: 0.0, Estimator.SNIPS: 0.0, Estimator.DR: 0.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _figure(
     is_rate = name in RATES
     told = {
         one: _told(rows, one, is_rate, unsupported * most) if unsupported <= allowed else _NOTHING
-        for one, allowed in _ALLOWED.items()
+        for one, allowed in ALLOWED.items()
     }
     return Figure(len(rows), interval(logged(rows, is_rate), rows), told)
 

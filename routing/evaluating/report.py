@@ -9,7 +9,7 @@ from typing import Any
 
 from routing.evaluating.candidate import Candidate
 from routing.evaluating.estimators import Estimate, Estimator
-from routing.evaluating.evaluation import Evaluation, Figure
+from routing.evaluating.evaluation import ALLOWED, Evaluation, Figure
 from routing.evaluating.observations import FIGURES
 from routing.evaluating.observing import LeftOut, Observed
 from routing.evaluating.overlap import POOR_EFFECTIVE, POOR_PART, Overlap, Verdict
@@ -149,6 +149,8 @@ def _warnings(overlap: Overlap, setting: Setting) -> Iterator[str]:
     if overlap.unsupported:
         shares = _told_shares(overlap.unsupported)
         yield f"  CANNOT BE TOLD without assumptions: the candidate gives what the log could not have given: {shares}."
+        if overlap.unsupported_share <= ALLOWED[Estimator.DR]:
+            yield "  DR lets its model stand for them, and its intervals hold all that they could come to."
         if overlap.certain:
             yield "  Nothing was left to chance: raise the persona's exploration or holdout share, and log again."
         elif not setting.pool:
@@ -197,17 +199,21 @@ def _cell(estimate: Estimate, form: str, factor: float) -> str:
 
 
 def _saving(evaluation: Evaluation) -> str | None:
-    """The doubly robust difference of cost, in words."""
-    told = evaluation.figures["cost_per_decision"].told[Estimator.DR].difference
-    if told.value is None or told.lower is None or told.upper is None:
+    """The doubly robust difference of cost, in words. None: cannot be told."""
+    less = evaluation.figures["cost_per_decision"].told[Estimator.DR].difference
+    if less.value is None or less.lower is None or less.upper is None:
         return None
-    ends = f"[{-told.upper * 1000:.3f}, {-told.lower * 1000:.3f}]"
-    if told.upper < 0:
-        return f"DR: the candidate saves ${-told.value * 1000:.3f} {ends} per 1,000 decisions."
-    if told.lower > 0:
-        ends = f"[{told.lower * 1000:.3f}, {told.upper * 1000:.3f}]"
-        return f"DR: the candidate costs ${told.value * 1000:.3f} {ends} more per 1,000 decisions."
-    return f"DR: whether the candidate saves is not proved: ${-told.value * 1000:.3f} {ends} per 1,000 decisions."
+    more = less.lower > 0
+    value, *ends = (1000 * (one if more else -one) for one in (less.value, less.lower, less.upper))
+    told = f"${value:.3f} [{min(ends):.3f}, {max(ends):.3f}]"
+    if more:
+        sentence = f"DR: the candidate costs {told} more per 1,000 decisions."
+    elif less.upper < 0:
+        sentence = f"DR: the candidate saves {told} per 1,000 decisions."
+    else:
+        sentence = f"DR: whether the candidate saves is not proved: {told} per 1,000 decisions."
+    poor = evaluation.overlap.verdict is Verdict.POOR
+    return f"{sentence} Overlap is poor: take it as a hint." if poor else sentence
 
 
 def _told_shares(shares: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ row its newest version: duplicates, late events, repeated and killed runs cannot
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from telemetry.arm_sums import MEASURES, Arm, ArmDay, ArmSums
@@ -21,18 +22,23 @@ RECENT = timedelta(days=3)
 #: A recompute reads raw events, so it may take longer than a page's query, in seconds.
 _TIMEOUT = 120.0
 
-_PLAIN = ("completions", "successes", "escalations", "safety_violations", "priced", "cost_usd")
+_PLAIN = ("completions", "successes", "escalations", "safety_violations", "priced", "nanos")
 _KEYS = "tenant, persona, conversation_id"
+
+#: Billionths of a US dollar, whole in 64 bits: 18.16 crashes on arrays of decimals once there are very many. Dollars
+#: and their fraction apart, because a decimal of 64 bits holds no 100,000 dollars times a billion.
+_NANOS = """toInt64(cost_usd) * 1000000000
+        + toInt64((cost_usd - toDecimal64(toInt64(cost_usd), 9)) * 1000000000)"""
 
 # 1 control, 2 treated, 3 outside; 0 not known. A conversation stands under the task that it began the day with: it
 # was chosen before the arm could matter, and keeps the conversation whole. Texts of (time, task) make the earliest
 # one the same in every recompute; a decision's text is behind all of them.
-_COMPLETIONS_AND_DECISIONS = """
+_COMPLETIONS_AND_DECISIONS = f"""
 SELECT tenant, persona, conversation_id, ifNull(toString(decision_id), '') AS decision, toUInt8(0) AS known,
     concat(toString(toUInt32(occurred_at)), task) AS began, toUInt64(1) AS r_completions,
     toUInt64(success) AS r_successes, toUInt64(escalated) AS r_escalations,
     toUInt64(safety_violation) AS r_safety_violations, toUInt64(isNotNull(cost_usd)) AS r_priced,
-    ifNull(cost_usd, toDecimal64(0, 9)) AS r_cost_usd
+    ifNull({_NANOS}, toInt64(0)) AS r_nanos
 FROM (
     SELECT toStartOfFiveMinute(occurred_at) AS five, tenant, persona, task, conversation_id, decision_id, event_id,
         occurred_at, success, escalated, safety_violation, cost_usd
@@ -45,7 +51,7 @@ UNION ALL
 SELECT tenant, persona, conversation_id, toString(decision_id) AS decision,
     toUInt8(multiIf(reason IN %(control)s, 1, reason IN %(treated)s, 2, 3)) AS known,
     '~' AS began, toUInt64(0) AS r_completions, toUInt64(0) AS r_successes, toUInt64(0) AS r_escalations,
-    toUInt64(0) AS r_safety_violations, toUInt64(0) AS r_priced, toDecimal64(0, 9) AS r_cost_usd
+    toUInt64(0) AS r_safety_violations, toUInt64(0) AS r_priced, toInt64(0) AS r_nanos
 FROM selections
 WHERE decided_at >= %(since)s AND decided_at < %(end)s
 """
@@ -76,7 +82,8 @@ GROUP BY {_KEYS}, began, its_arm
 
 _SUMS: Mapping[str, str] = {
     "conversations": "count()",
-    **{name: f"sum(c_{name})" for name in _PLAIN},
+    **{name: f"sum(c_{name})" for name in _PLAIN if name != "nanos"},
+    "cost_usd": "toDecimal128(sum(c_nanos), 9) / 1000000000",
     "completions_squared": "sum(c_completions * c_completions)",
     "successes_squared": "sum(c_successes * c_successes)",
     "escalations_squared": "sum(c_escalations * c_escalations)",
@@ -86,8 +93,8 @@ _SUMS: Mapping[str, str] = {
     "completions_safety_violations": "sum(c_completions * c_safety_violations)",
     "priced_conversations": "countIf(c_priced > 0)",
     "priced_squared": "sum(c_priced * c_priced)",
-    "cost_squared": "sum(toFloat64(c_cost_usd) * toFloat64(c_cost_usd))",
-    "priced_cost": "sum(toFloat64(c_priced) * toFloat64(c_cost_usd))",
+    "cost_squared": "sum(toFloat64(c_nanos) / 1e9 * toFloat64(c_nanos) / 1e9)",
+    "priced_cost": "sum(toFloat64(c_priced) * toFloat64(c_nanos) / 1e9)",
 }
 
 _NOTHING = {
@@ -132,12 +139,13 @@ def update_arms(
     """Recompute the days since ``first`` up to now of which raw events or decisions have changed, newest first;
     returns them. ``control`` and ``treated`` are the reasons that make the arms. Raises ClickHouseError.
 
-    Days without completions are passed over: their raw events may be gone, and their sums stay.
+    Days without completions are passed over: their raw events may be gone, and their sums stay. Days with very many of
+    them rest for a while after each recompute (``rest_of``).
     """
     first, end = floor(first, _DAY), floor(now, _DAY) + _DAY
     marks = _marks(clickhouse, first, end)
     known = _seen(clickhouse, first, end)
-    changed = sorted((day for day in marks if known.get(day) != marks[day]), reverse=True)
+    changed = [day for day in sorted(marks, reverse=True) if _is_due(marks[day], known.get(day), now)]
     for day in changed:
         parameters = {
             "day": day,
@@ -145,7 +153,7 @@ def update_arms(
             "since": day - LOOKBACK,
             "control": tuple(sorted(control)),
             "treated": tuple(sorted(treated)),
-            "seen": marks[day],
+            "seen": marks[day].text,
             "version": next_version(now),
         }
         clickhouse.execute(_RECOMPUTE, parameters, timeout=_TIMEOUT)
@@ -153,9 +161,33 @@ def update_arms(
     return changed
 
 
-def _marks(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datetime, str]:
-    """By day with completions, a text that changes when its completions do, or the decisions looked at. It is read
-    before they are: what comes in between makes it another text next time."""
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A text that changes when a day's completions do, or the decisions looked at; ``rows`` are those completions."""
+
+    text: str
+    rows: int
+
+
+def rest_of(rows: int) -> timedelta:
+    """How long a day with so many completions is left alone after it was summed up: a million took 6 to 16 s, so it is
+    not done again for 15 minutes; up to 100,000 never wait."""
+    return timedelta(milliseconds=max(rows - 100_000, 0))
+
+
+def _is_due(mark: _Mark, last: tuple[str, int] | None, now: datetime) -> bool:
+    if last is None:
+        return True
+    text, version = last
+    # Versions are microseconds of the time of the recompute, or a little later where the clock went back.
+    rested = timedelta(microseconds=now.timestamp() * 1_000_000 - version)
+    rest = rest_of(mark.rows)
+    return text != mark.text and (not rest or rested >= rest)
+
+
+def _marks(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datetime, _Mark]:
+    """By day with completions. They are read before the completions themselves: what comes in between makes it another
+    text next time."""
     completions = clickhouse.query(
         """
         SELECT toStartOfDay(occurred_at) AS day, count() AS n, max(received_us) AS newest FROM completions
@@ -177,22 +209,29 @@ def _marks(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datet
     }
     looked_at = [_DAY * back for back in range(LOOKBACK.days + 1)]
     return {
-        row["day"]: " ".join(
-            [f"{row['n']}@{row['newest']}", *(decisions.get(row["day"] - back, "0") for back in looked_at)]
+        row["day"]: _Mark(
+            " ".join(
+                [
+                    f"{row['n']}@{row['newest']}",
+                    *(decisions.get(row["day"] - back, "0") for back in looked_at),
+                ]
+            ),
+            row["n"],
         )
         for row in completions
     }
 
 
-def _seen(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datetime, str]:
+def _seen(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datetime, tuple[str, int]]:
+    """By day that was summed up, the text then and the version."""
     rows = clickhouse.query(
         """
-        SELECT bucket, argMax(seen, version) AS last_seen FROM arms_24h
+        SELECT bucket, argMax(seen, version) AS last_seen, max(version) AS last_version FROM arms_24h
         WHERE bucket >= %(first)s AND bucket < %(end)s GROUP BY bucket
         """,
         {"first": first, "end": end},
     )
-    return {row["bucket"]: row["last_seen"] for row in rows}
+    return {row["bucket"]: (row["last_seen"], row["last_version"]) for row in rows}
 
 
 class TooManyRows(ValueError):

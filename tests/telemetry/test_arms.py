@@ -367,6 +367,55 @@ def test_days_whose_raw_events_are_gone_keep_their_sums(clickhouse: ClickHouse) 
     assert len(stored(clickhouse)) == 1
 
 
+def test_costs_are_summed_to_the_billionth_of_a_dollar(clickhouse: ClickHouse) -> None:
+    asked = decision("c-1", "ranked")
+    decide(clickhouse, [asked])
+    costs = [Decimal("100000"), Decimal("99999.999999999"), Decimal("0.000000001"), Decimal(0), None]
+    report(clickhouse, [completion("c-1", asked["decision_id"], cost_usd=cost) for cost in costs])
+    update(clickhouse)
+    [row] = stored(clickhouse)
+    assert (row.sums.cost_usd, row.sums.priced) == (Decimal(200_000), 4)
+    assert row.sums.cost_squared == pytest.approx(4e10)
+
+
+@pytest.mark.slow
+def test_a_day_of_very_many_is_summed_up_and_then_rests(clickhouse: ClickHouse) -> None:
+    """Arrays of decimals crashed 18.16 from 100,000 completions on."""
+    text = "leftPad(toString(number), 12, '0')"
+    if clickhouse.version() < (20, 1):
+        text = "substring(concat('000000000000', toString(number)), length(toString(number)) + 1, 12)"
+    clickhouse.execute(
+        f"""
+        INSERT INTO completions (event_id, occurred_at, received_us, tenant, persona, task, profile,
+            conversation_id, decision_id, success, latency_ms, cost_usd, schema_version)
+        SELECT toUUID(concat('00000000-0000-0000-0000-', {text})), toDateTime(%(day)s, 'UTC') + intDiv(number, 4),
+            1, 'aurora', 'essayist', 'essay', 'gpt-5.4', toString(intDiv(number, 3)),
+            toUUID(concat('00000000-0000-0000-0001-', {text})), 1, 1, toDecimal64(1, 9) / 8, 1
+        FROM numbers(150000)
+        """,
+        {"day": DAY},
+    )
+    clickhouse.execute(
+        f"""
+        INSERT INTO selections (decision_id, decided_at, tenant, persona, conversation_id, reason)
+        SELECT toUUID(concat('00000000-0000-0000-0001-', {text})), toDateTime(%(day)s, 'UTC') + intDiv(number, 4),
+            'aurora', 'essayist', toString(intDiv(number, 3)), if(intDiv(number, 3) %% 50 = 0, 'holdout', 'ranked')
+        FROM numbers(150000)
+        """,
+        {"day": DAY},
+    )
+    update(clickhouse)
+    found = by_arm(clickhouse)
+    assert [(arm, found[arm].conversations, found[arm].completions_squared) for arm in sorted(found)] == [
+        (Arm.CONTROL, 1_000, 9_000),
+        (Arm.TREATED, 49_000, 441_000),
+    ]
+    assert found[Arm.CONTROL].cost_usd == 375
+    report(clickhouse, [completion("late")])
+    assert update(clickhouse, NOW + timedelta(seconds=50)) == []
+    assert update(clickhouse, NOW + timedelta(seconds=51)) == [DAY]
+
+
 def test_retention_drops_whole_months(clickhouse: ClickHouse) -> None:
     days = [datetime(2026, month, 5, tzinfo=UTC) for month in (8, 9, 11)]
     for day in days:

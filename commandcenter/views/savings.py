@@ -112,7 +112,8 @@ def _told(ledger: Ledger, number: str | None) -> dict[str, Any]:
         "total": total,
         "headline": shown.headline(total),
         "verdict": shown.WORDS[total.verdict],
-        "tone": shown.TONES.get(total.verdict, ""),
+        # What was saved at somebody's expense is not shown as a gain.
+        "tone": "warn" if total.harms else shown.TONES.get(total.verdict, ""),
         "share": shown.share_of(total),
         "harms": shown.harms_of(total),
         "length": shown.length_of(total),

@@ -79,6 +79,7 @@ def test_what_cost_more_says_so_and_harm_stands_beside_a_saving(
     page = words(admin_client.get(PAGE, {"tenant": "borealis"}))
     assert "Saved $3.00 on one day" in page
     assert "success is proved to be worse" in page
+    assert 'id="total-title" class="warn"' in page
     assert re.search(r"-50.0 points \[-5\d\.\d, -\d\d\.\d\]", page)
 
 

@@ -45,9 +45,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class _Talk:
-    """A conversation up to now: the profile that it had last, and where each policy's parts of it are."""
+    """A conversation up to now: the profile that it had last, by which salt its hashes fell, and where each policy's
+    parts of it are."""
 
     last: str
+    salt: str
     logged: tuple[Part, ...]
     candidate: tuple[Part, ...]
 
@@ -89,11 +91,12 @@ class Observer:
             return LeftOut.NOT_ARCHIVED
         if both is None or not _is_same(both.logged.bundle, request, selection):
             return LeftOut.NOT_REPRODUCED
-        if selection.last_profile is not None and (talk is None or talk.last != selection.last_profile):
+        salt = both.logged.bundle.flag.salt
+        if not _goes_on(talk, salt, selection.last_profile):
             return LeftOut.INTERRUPTED
         logged, here = step(talk.logged if talk else BEGINNING, both.logged, request)
         candidate, there = step(talk.candidate if talk else BEGINNING, both.candidate, request)
-        self._talks[selection.conversation_id] = _Talk(selection.profile, here, there)
+        self._talks[selection.conversation_id] = _Talk(selection.profile, salt, here, there)
         # A share that gets a problem makes no decisions, so none tells what it would come to.
         if logged.refused or candidate.refused:
             return LeftOut.REFUSED
@@ -141,6 +144,13 @@ class Observer:
     def _keep(self, split: Split) -> Chances:
         """One object for all decisions of the same chances, of which there are few."""
         return self._kept.setdefault(tuple(sorted(split.profiles.items())), split.profiles)
+
+
+def _goes_on(talk: _Talk | None, salt: str, last_profile: str | None) -> bool:
+    """Whether a decision begins a conversation, or follows what is known of it. Another salt draws all hashes anew."""
+    if talk is None:
+        return last_profile is None
+    return talk.salt == salt and last_profile in (None, talk.last)
 
 
 def _is_same(bundle: Bundle, request: SelectionRequest, selection: LoggedSelection) -> bool:

@@ -10,6 +10,8 @@ import pytest
 from django.utils import timezone
 
 from catalog.models import ModelProfile, Persona, ScopeDefault
+from overrides.flags import AUTO_MODEL_SELECTION
+from overrides.models import Flag
 from routing.archive import archive
 from routing.bundle import current_bundle, forget_bundle
 from routing.decision import SelectionProblem, SelectionRequest
@@ -117,6 +119,15 @@ def test_a_conversation_whose_beginning_is_not_there_is_left_out(last: str) -> N
     name = conversation_of("incumbent")
     found = observed(decided(name), decided(name, last=last), decided(name, last="incumbent"))
     assert (len(found.observations), found.left_out) == (1, {LeftOut.INTERRUPTED: 2})
+
+
+def test_hashes_that_are_drawn_anew_end_what_is_known_of_a_conversation() -> None:
+    name = conversation_of("cheap")
+    before = decided(name)
+    Flag.objects.filter(name=AUTO_MODEL_SELECTION).update(salt="another")
+    forget_bundle()
+    found = observed(before, decided(name, last="cheap"), decided("c-new"))
+    assert (len(found.observations), found.left_out) == (2, {LeftOut.INTERRUPTED: 1})
 
 
 def test_what_was_not_reported_is_left_out_but_followed() -> None:

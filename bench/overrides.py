@@ -125,16 +125,17 @@ def rebuilding() -> Iterator[list[int]]:
 
     from catalog.versions import bump_version
     from routing import bundle
+    from routing.courtesy import giving_way
 
     ended, rebuilt = threading.Event(), []
 
     def rebuild() -> None:
         try:
-            with bundle.giving_way():
+            with giving_way():
                 built: Any = bundle.build(None)
             while not ended.is_set():
                 bump_version()
-                with bundle.giving_way():
+                with giving_way():
                     built = bundle.build(built)
                 rebuilt.append(built.version.policy)
         finally:

@@ -5,14 +5,11 @@ they differ, a thread builds the next bundle while the last one serves. While th
 bundle stands.
 """
 
-import gc
 import logging
 import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +20,7 @@ from django.utils import timezone
 from catalog.outage import outage
 from catalog.versions import current_version, policy_changed
 from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
+from routing.courtesy import giving_way
 from routing.engine import Bundle, BundleSnapshot
 from routing.models import ScoreSnapshot
 from routing.parts import Part, divide
@@ -42,22 +40,6 @@ Work = Callable[[], None]
 def at_once(work: Work) -> None:
     """Run it here; who asks waits."""
     work()
-
-
-@contextmanager
-def giving_way() -> Iterator[None]:
-    """Let other threads in ten times as often as usual: a request asks for the interpreter many times, and would
-    wait 5 ms for it each time. And leave cycles of garbage for later: a build makes none, but so many objects that
-    looking for them would stop every thread for 0.2 s. For one thread of a process at a time."""
-    usual, collecting = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(usual / 10)
-    gc.disable()
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
-        if collecting:
-            gc.enable()
 
 
 def apart(work: Work) -> None:

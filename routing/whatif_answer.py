@@ -9,6 +9,7 @@ from typing import Any
 from overrides.previewing import Proposal
 from routing.bundle import current_bundle
 from routing.comparing import Side
+from routing.courtesy import giving_way
 from routing.engine import Bundle
 from routing.gates import Verdict
 from routing.preview import breaches, differences, money, not_passed, side_to_dict
@@ -53,6 +54,12 @@ def what_if(hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetim
     """
     bundle = current_bundle()
     _check_profiles(bundle, hypothesis)
+    # Thousands of scopes take seconds, and this process decides for others meanwhile.
+    with giving_way():
+        return _what_if(bundle, hypothesis, tenants, now)
+
+
+def _what_if(bundle: Bundle, hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetime) -> WhatIf:
     # A caller of one tenant among thousands costs one tenant's work, and gets no word of the others.
     bundle = bundle.for_tenants(tenants)
     clickhouse = get_clickhouse()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from routing.evaluating.candidate import Candidate
-from routing.evaluating.estimators import Estimate, Estimator
+from routing.evaluating.estimators import MIN_EFFECTIVE, Estimate, Estimator
 from routing.evaluating.evaluation import ALLOWED, Evaluation, Figure
 from routing.evaluating.observations import FIGURES
 from routing.evaluating.observing import LeftOut, Observed
@@ -155,7 +155,9 @@ def _warnings(overlap: Overlap, setting: Setting) -> Iterator[str]:
             yield "  Nothing was left to chance: raise the persona's exploration or holdout share, and log again."
         elif not setting.pool:
             yield "  If other decisions for the same task could have given it, --pool tells, on its assumption."
-    elif overlap.verdict is not Verdict.ADEQUATE and overlap.effective < POOR_EFFECTIVE:
+    elif overlap.effective < MIN_EFFECTIVE:
+        yield f"  Below {MIN_EFFECTIVE:.0f} conversations nothing vouches for an interval: log for longer."
+    elif overlap.effective < POOR_EFFECTIVE:
         yield f"  Few decisions tell it all: below {POOR_EFFECTIVE:.0f} conversations intervals may be too narrow."
     if overlap.largest_part > POOR_PART:
         yield f"  One decision has more than {POOR_PART:.0%} of all weight."

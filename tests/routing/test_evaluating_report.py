@@ -60,6 +60,13 @@ def test_poor_overlap_is_said_with_the_saving() -> None:
     assert text.endswith("Overlap is poor: take it as a hint.")
 
 
+def test_too_few_to_vouch_for_an_interval_is_said() -> None:
+    text = told(*(seen(n, {"a": 1.0}) for n in range(16)))
+    assert "Below 10 conversations nothing vouches for an interval: log for longer." in text
+    assert "[no interval]" in text
+    assert "DR: " not in text
+
+
 def test_a_little_that_is_not_supported_is_left_to_the_model_and_said() -> None:
     little = [
         *(seen(n, {"a": 1.0}) for n in range(400)),

@@ -46,6 +46,8 @@ class WhatIf:
     problem: str | None
 
 
+# Thousands of scopes take seconds, and this process decides for others meanwhile.
+@giving_way()
 def what_if(hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetime) -> WhatIf:
     """In the scopes of these tenants (None: all), at a time (UTC).
 
@@ -54,12 +56,6 @@ def what_if(hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetim
     """
     bundle = current_bundle()
     _check_profiles(bundle, hypothesis)
-    # Thousands of scopes take seconds, and this process decides for others meanwhile.
-    with giving_way():
-        return _what_if(bundle, hypothesis, tenants, now)
-
-
-def _what_if(bundle: Bundle, hypothesis: Hypothesis, tenants: frozenset[str] | None, now: datetime) -> WhatIf:
     # A caller of one tenant among thousands costs one tenant's work, and gets no word of the others.
     bundle = bundle.for_tenants(tenants)
     clickhouse = get_clickhouse()
@@ -107,6 +103,7 @@ def _completions(
         return None, _NO_TRAFFIC
 
 
+@giving_way()
 def tell(found: WhatIf, listed: int = LISTED) -> dict[str, Any]:
     """JSON values: money as text, unknown as null; docs/whatif.md explains them. Scopes that flip come first, then
     those with the most dollars."""

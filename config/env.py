@@ -56,6 +56,7 @@ class Env(BaseSettings):
     clickhouse_pool_size: int = Field(8, ge=1, le=256)
 
     enabled_tiers: CommaSeparated = ("llm",)
+    personas_lend: bool = True
     bundle_refresh_seconds: float = Field(2.0, ge=0, le=5)
     service_key_cache_seconds: float = Field(3.0, ge=0, le=5)
     service_key_grace_seconds: int = Field(3600, ge=0, le=86_400)

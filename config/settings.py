@@ -133,6 +133,7 @@ CLICKHOUSE_POOL_SIZE = ENV.clickhouse_pool_size
 
 # --- What the product does ---
 ENABLED_TIERS = frozenset(ENV.enabled_tiers)
+PERSONAS_LEND = ENV.personas_lend
 BUNDLE_REFRESH_SECONDS = ENV.bundle_refresh_seconds
 SERVICE_KEY_CACHE_SECONDS = ENV.service_key_cache_seconds
 SERVICE_KEY_GRACE_SECONDS = ENV.service_key_grace_seconds

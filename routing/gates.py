@@ -70,28 +70,32 @@ def own_minimum(min_samples: int) -> int:
     return ceil(min_samples / 6)
 
 
-def is_enough(n: int, min_samples: int, prior: Prior | None) -> bool:
-    """Whether ``n`` samples prove anything: enough by themselves, or with what is lent."""
-    if prior is None or n >= min_samples:
-        return n >= min_samples
-    return n >= own_minimum(min_samples) and n + prior.weight >= min_samples
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a verdict takes: bounds at ``confidence`` from ``min_samples`` or more, of which other personas lend
+    ``lent``. That is one number for all clauses of a profile: how many samples its record elsewhere is worth for
+    success. For rare events a record is worth few samples however much is known; their bounds tell by themselves."""
+
+    confidence: float
+    min_samples: int
+    lent: float = 0.0
+
+    def is_enough(self, n: int) -> bool:
+        """Whether ``n`` samples of the scope's own prove anything: enough by themselves, or with what is lent."""
+        if not self.lent or n >= self.min_samples:
+            return n >= self.min_samples
+        return n >= own_minimum(self.min_samples) and n + self.lent >= self.min_samples
 
 
 def at_least(
-    clause: Clause,
-    good: float,
-    n: int,
-    limit: float,
-    confidence: float,
-    min_samples: int,
-    prior: Prior | None = None,
+    clause: Clause, good: float, n: int, limit: float, proof: Proof, prior: Prior | None = None
 ) -> Gate:
     """A rate that must not be below ``limit``."""
     if n == 0:
         return Gate(clause, Verdict.UNPROVEN, None, None, None, limit, 0)
-    bounds = _bounds(good, n, confidence, prior)
+    bounds = _bounds(good, n, proof.confidence, prior)
     verdict = Verdict.UNPROVEN
-    if is_enough(n, min_samples, prior):
+    if proof.is_enough(n):
         if bounds.lower >= limit:
             verdict = Verdict.PASS
         elif bounds.upper < limit:
@@ -105,8 +109,7 @@ def at_most(
     possible: int,
     n: int,
     limit: float,
-    confidence: float,
-    min_samples: int,
+    proof: Proof,
     prior: Prior | None = None,
 ) -> Gate:
     """A rate that must not be above ``limit``, when between ``certain`` and ``possible`` of ``n`` count.
@@ -115,11 +118,11 @@ def at_most(
     """
     if n == 0:
         return Gate(clause, Verdict.UNPROVEN, None, None, None, limit, 0)
-    most = _bounds(possible, n, confidence, prior)
-    least = most if certain == possible else _bounds(certain, n, confidence, prior)
+    most = _bounds(possible, n, proof.confidence, prior)
+    least = most if certain == possible else _bounds(certain, n, proof.confidence, prior)
     bounds = Bounds(least.lower, most.upper)
     verdict = Verdict.UNPROVEN
-    if is_enough(n, min_samples, prior):
+    if proof.is_enough(n):
         if bounds.upper <= limit:
             verdict = Verdict.PASS
         elif bounds.lower > limit:
@@ -134,9 +137,7 @@ def _bounds(counted: float, n: int, confidence: float, prior: Prior | None) -> B
     return wilson(counted + prior.mean * prior.weight, n + prior.weight, confidence)
 
 
-def latency_gate(
-    totals: Totals, sla_ms: int, confidence: float, min_samples: int, prior: Prior | None = None
-) -> Gate:
+def latency_gate(totals: Totals, sla_ms: int, proof: Proof, prior: Prior | None = None) -> Gate:
     """p95 <= SLA, judged by the share of requests slower than it, of those whose latency is known."""
     slower = slower_than(totals.latency, sla_ms)
     return at_most(
@@ -145,7 +146,6 @@ def latency_gate(
         slower.possible,
         sum(totals.latency),
         SLOWER_SHARE,
-        confidence,
-        min_samples,
+        proof,
         prior,
     )

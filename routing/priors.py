@@ -1,20 +1,22 @@
 """What a profile's record under other personas says of its rates under this one. Pure.
 
-Empirical Bayes (Efron and Morris, JASA 70, 1975; the beta-binomial of Gelman et al., Bayesian Data Analysis, chapter
-5). For each rate: its log-odds elsewhere, shifted by how much harder or easier this persona is over all profiles, is
-the mean expected here; how closely profiles follow that expectation, seen over all of them, tells how many samples it
-is worth. Nothing is set by hand: profiles that behave alike everywhere lend much, others hardly anything.
+Empirical Bayes (Efron and Morris, JASA 70, 1975). For each rate: by how much a profile is above or below all profiles
+together under each other persona, weighted by how alike profiles have turned out there and here (their squared
+differences beyond chance, as DerSimonian and Laird, Controlled Clinical Trials 7, 1986, take them), beside the guess
+that profiles do not differ at all. How closely profiles follow that expectation here (beta-binomial; Gelman et al.,
+Bayesian Data Analysis, chapter 5) tells how many samples it is worth. Nothing is set by hand: personas under which
+profiles behave alike lend much, others hardly anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, log
+from math import exp, lgamma, log, sqrt
 
 from telemetry.histogram import slower_than
 from telemetry.totals import Totals
 
-#: How closely a profile may follow its record: worth 1 to 256 samples, in steps of the square root of 2. Beyond that
-#: nothing changes, for what is known elsewhere bounds it as well.
+#: How closely profiles may follow what is expected of them: worth 1 to 256 samples, in steps of the square root of 2.
+#: Beyond that nothing changes, for what is known elsewhere bounds it as well.
 _WORTHS = tuple(2 ** (step / 2) for step in range(17))
 #: Two profiles tell nothing of how profiles differ.
 _FEWEST_PROFILES = 3
@@ -40,96 +42,108 @@ class Priors:
     accuracy: Prior | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """How often something counted of ``n``, under this persona and under all others. Counts may be sums of scores."""
+#: How often something counted, of how many. Counts may be sums of scores in [0, 1].
+Counted = tuple[float, int]
+ByProfile = Mapping[str, Counted]
 
-    here: float
-    n: int
-    there: float
-    n_there: int
+
+def estimate(counted: float, n: int, prior: Prior | None) -> float | None:
+    """The rate that own samples and what is lent come to; None: nothing is known."""
+    if prior is None:
+        return counted / n if n else None
+    return (counted + prior.mean * prior.weight) / (n + prior.weight)
 
 
 def priors_of(
-    here: Mapping[str, Totals], there: Mapping[str, Totals], max_latency_p95_ms: int
+    here: Mapping[str, Totals], elsewhere: Iterable[Mapping[str, Totals]], max_latency_p95_ms: int
 ) -> dict[str, Priors]:
-    """Priors by profile from its totals under this persona and under all others together, both over all tenants and
-    the same trailing window."""
-    both = {profile: (here[profile], there[profile]) for profile in here.keys() & there.keys()}
+    """Priors by profile, from totals by profile under this persona and under each other one; all of the same trailing
+    window, over all tenants."""
+    others = [totals for totals in elsewhere if totals]
+    if not others:
+        return {}
 
-    def fitted(count: Callable[[Totals], tuple[float, int]]) -> Mapping[str, Prior]:
-        return fit({p: Record(*count(mine), *count(others)) for p, (mine, others) in both.items()})
+    def fitted(count: Callable[[Totals], Counted]) -> Mapping[str, Prior]:
+        return fit(_counts(here, count), [_counts(totals, count) for totals in others])
 
-    def slower(totals: Totals) -> tuple[float, int]:
+    def slower(totals: Totals) -> Counted:
         return slower_than(totals.latency, max_latency_p95_ms).possible, sum(totals.latency)
 
     success, slow = fitted(lambda t: (t.successes, t.requests)), fitted(slower)
     unsafe = fitted(lambda t: (t.safety_violations, t.requests))
     accuracy = fitted(lambda t: (float(t.accuracy_sum), t.accuracy_count))
     return {
-        p: Priors(success.get(p), slow.get(p), unsafe.get(p), accuracy.get(p))
-        for p in sorted(both)
-        if any(p in found for found in (success, slow, unsafe, accuracy))
+        profile: Priors(success.get(profile), slow.get(profile), unsafe.get(profile), accuracy.get(profile))
+        for profile in sorted({*success, *slow, *unsafe, *accuracy})
     }
 
 
-def fit(records: Mapping[str, Record]) -> dict[str, Prior]:
-    """The prior of each profile that is known elsewhere; {} when fewer than three are known in both places."""
-    known = {profile: record for profile, record in records.items() if record.n_there}
-    compared = {profile: record for profile, record in known.items() if record.n}
-    if len(compared) < _FEWEST_PROFILES:
+def _counts(totals: Mapping[str, Totals], count: Callable[[Totals], Counted]) -> ByProfile:
+    counted = ((profile, count(of)) for profile, of in totals.items())
+    return {profile: (good, n) for profile, (good, n) in counted if n}
+
+
+def fit(here: ByProfile, elsewhere: Sequence[ByProfile]) -> dict[str, Prior]:
+    """The prior of each profile that is known elsewhere, where n > 0; {} when fewer than three are known here."""
+    if len(here) < _FEWEST_PROFILES:
         return {}
-    shift = _shift(compared.values())
-    means = {profile: _expected(record, shift) for profile, record in known.items()}
-    worth = _worth([(means[profile], record) for profile, record in compared.items()])
-    return {
-        profile: Prior(means[profile], _weight(worth, record.n_there)) for profile, record in known.items()
+    rate = _rate(here)
+    apart = {profile: good / n - rate for profile, (good, n) in here.items()}
+    chance = {profile: rate * (1 - rate) / n for profile, (_, n) in here.items()}
+    # Differences smaller than these few profiles can show are taken to be that large.
+    least = sqrt(2 / len(here)) * sum(chance.values()) / len(here)
+    alike = max(sum(d * d - chance[p] for p, d in apart.items()) / len(here), least)
+    sums: dict[str, tuple[float, float]] = {}
+    for counts in elsewhere:
+        for profile, (deviation, precision) in _heard(counts, apart, chance, least).items():
+            total, so_far = sums.get(profile, (0.0, 1 / alike))
+            sums[profile] = (total + precision * deviation, so_far + precision)
+    means = {
+        p: min(max(rate + total / precision, _EDGE), 1 - _EDGE) for p, (total, precision) in sums.items()
     }
+    reach = {p: means[p] * (1 - means[p]) * precision for p, (_, precision) in sums.items()}
+    worth = _worth([(means[p], reach[p], here[p]) for p in sums if p in here])
+    return {p: Prior(means[p], _weight(worth, reach[p])) for p in sums}
 
 
-def _odds(record: Record) -> float:
-    """Log-odds elsewhere; half a count on either side keeps none and all finite."""
-    rate = (record.there + 0.5) / (record.n_there + 1)
-    return log(rate / (1 - rate))
+def _heard(
+    counts: ByProfile, apart: Mapping[str, float], chance: Mapping[str, float], least: float
+) -> dict[str, tuple[float, float]]:
+    """By how much each profile is above all under another persona, and how precisely that tells it of this one."""
+    both = [profile for profile in counts if profile in apart]
+    if len(both) < _FEWEST_PROFILES:
+        return {}
+    rate = _rate(counts)
+    found = {p: (good / n - rate, rate * (1 - rate) / n) for p, (good, n) in counts.items()}
+    squares = sum((found[p][0] - apart[p]) ** 2 - found[p][1] - chance[p] for p in both)
+    unlike = max(squares / len(both), least)
+    return {p: (deviation, 1 / (unlike + noise)) for p, (deviation, noise) in found.items()}
 
 
-def _expected(record: Record, shift: float) -> float:
-    return min(max(1 / (1 + exp(-_odds(record) - shift)), _EDGE), 1 - _EDGE)
+def _rate(counts: ByProfile) -> float:
+    """Over all profiles; half a count on either side keeps none and all from certainty."""
+    total = sum(n for _, n in counts.values())
+    return (sum(good for good, _ in counts.values()) + 0.5) / (total + 1)
 
 
-def _shift(records: Iterable[Record]) -> float:
-    """The shift of log-odds at which profiles together would have counted as often as they did; by bisection."""
-    records = list(records)
-    total = sum(record.n for record in records)
-    wanted = (sum(record.here for record in records) + 0.5) / (total + 1) * total
-    low, high = -20.0, 20.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if sum(_expected(record, middle) * record.n for record in records) < wanted:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def _weight(worth: float, reach: float) -> float:
+    """How many samples an expectation is worth, that is itself as precise as ``reach`` samples."""
+    return 1 / (1 / worth + 1 / reach)
 
 
-def _weight(worth: float, n_there: int) -> float:
-    """An expectation from few samples elsewhere is worth no more than these."""
-    return 1 / (1 / worth + 1 / n_there)
-
-
-def _worth(compared: list[tuple[float, Record]]) -> float:
+def _worth(compared: Sequence[tuple[float, float, Counted]]) -> float:
     """The geometric mean of _WORTHS by how likely each makes what was counted (beta-binomial, all worths as likely
     before): little evidence gives the middle, not an end."""
-    likely = [sum(_log_likelihood(worth, mean, record) for mean, record in compared) for worth in _WORTHS]
+    likely = [sum(_log_likelihood(worth, *of) for of in compared) for worth in _WORTHS]
     most = max(likely)
     weights = [exp(value - most) for value in likely]
     return exp(sum(w * log(worth) for w, worth in zip(weights, _WORTHS, strict=True)) / sum(weights))
 
 
-def _log_likelihood(worth: float, mean: float, record: Record) -> float:
-    weight = _weight(worth, record.n_there)
+def _log_likelihood(worth: float, mean: float, reach: float, counted: Counted) -> float:
+    weight = _weight(worth, reach)
     good, bad = mean * weight, (1 - mean) * weight
-    return _log_beta(good + record.here, bad + record.n - record.here) - _log_beta(good, bad)
+    return _log_beta(good + counted[0], bad + counted[1] - counted[0]) - _log_beta(good, bad)
 
 
 def _log_beta(a: float, b: float) -> float:

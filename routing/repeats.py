@@ -58,7 +58,9 @@ class Repeats:
         key = (asked.tenant, asked.request_id)
         mine: Future[Answer] = Future()
         with self._lock:
-            earlier: tuple[Asked, Answer | Future[Answer]] | None = self._kept.get(key) or self._running.get(key)
+            earlier: tuple[Asked, Answer | Future[Answer]] | None = self._kept.get(key) or self._running.get(
+                key
+            )
             if earlier is None:
                 self._running[key] = (asked, mine)
         if earlier is not None:

@@ -25,7 +25,8 @@ def leave_out(
     ranked = []
     for rank, card in enumerate(left, 1):
         told = card.contrast
-        if not same_best:
+        # Who has no contrast lost by costing more than the default, whoever is the best.
+        if not same_best and told is not None:
             told = (
                 None if rank == 1 or rules is None else _against(left[0], card, rules, reference, incumbent)
             )
@@ -42,14 +43,12 @@ def left_in(
     there is nothing that one in reserve could cost more than, so these join the rank."""
     left = [card for card in cards if card.profile not in forbidden]
     ranked = [card for card in left if card.eligible]
-    reserve = sorted((card for card in left if card.in_reserve), key=_by_rank)
-    if incumbent in forbidden and reserve:
-        return sorted([*ranked, *reserve], key=_by_rank), []
-    return ranked, reserve
+    reserve = sorted((card for card in left if card.in_reserve), key=_by_cost)
+    return ([*ranked, *reserve], []) if incumbent in forbidden else (ranked, reserve)
 
 
-def _by_rank(card: Scorecard) -> tuple[float, float, str]:
-    return by_rank(card.score, card.tokens_per_success, card.profile)
+def _by_cost(card: Scorecard) -> tuple[bool, Decimal, float, float, str]:
+    return by_rank(card.score, card.tokens_per_success, card.profile, card.cost_per_completion)
 
 
 def _barred(card: Scorecard, forbidden: Mapping[str, str]) -> Scorecard:

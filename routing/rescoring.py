@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from routing.gates import Clause, Gate, Verdict, at_least, at_most
+from routing.gates import Clause, Gate, Proof, Verdict, at_least, at_most
 from routing.policy import ScopeScores
 from routing.rules import ScoringRules, Terms
 from routing.scoring import (
@@ -19,6 +19,7 @@ from routing.scoring import (
     Scorecard,
     by_rank,
     dearest,
+    excess,
     score_of,
     terms_of,
     why_dear,
@@ -40,9 +41,12 @@ def rescore(scores: ScopeScores, rules: ScoringRules, incumbent: str, borrowed: 
     judges_alike = scores.rules is not None and _judges_alike(scores.rules, rules)
     judged = [_judge(card, rules, reference, judges_alike) for card in scores.scorecards]
     judged = _keep_dear_ones_back(rules, incumbent, judged)
+    limit = reference if rules.sla.max_cost_per_completion is None else None
     eligible = sorted(
         (one for one in judged if not one.why_not),
-        key=lambda one: by_rank(one.score, one.card.tokens_per_success, one.card.profile),
+        key=lambda one: by_rank(
+            one.score, one.card.tokens_per_success, one.card.profile, excess(_cost(one.card), limit)
+        ),
     )
     ranked = [_card(one, rank, borrowed) for rank, one in enumerate(eligible, 1)]
     others = sorted((one for one in judged if one.why_not), key=lambda one: one.card.profile)
@@ -119,15 +123,14 @@ def _keep_dear_ones_back(rules: ScoringRules, incumbent: str, judged: list[_Judg
 
 
 def _gates(card: Scorecard, rules: ScoringRules) -> Iterable[Gate]:
-    sla, confidence, enough, n = rules.sla, rules.confidence, rules.min_samples, card.requests
+    sla, n = rules.sla, card.requests
     priors = {gate.clause: gate.prior for gate in card.gates}
+    lent = priors.get(Clause.SUCCESS)
+    proof = Proof(rules.confidence, rules.min_samples, lent.weight if lent else 0.0)
     successes = round((card.success_rate or 0.0) * n)
-    yield at_least(
-        Clause.SUCCESS, successes, n, sla.min_success_rate, confidence, enough, priors.get(Clause.SUCCESS)
-    )
+    yield at_least(Clause.SUCCESS, successes, n, sla.min_success_rate, proof, lent)
     yield from (gate for gate in card.gates if gate.clause is Clause.LATENCY_P95)
     bad = round((card.safety_violation_rate or 0.0) * n)
-    limit = sla.max_safety_violation_rate
-    yield at_most(Clause.SAFETY, bad, bad, n, limit, confidence, enough, priors.get(Clause.SAFETY))
+    yield at_most(Clause.SAFETY, bad, bad, n, sla.max_safety_violation_rate, proof, priors.get(Clause.SAFETY))
     if sla.min_accuracy is not None:
         yield from (gate for gate in card.gates if gate.clause is Clause.ACCURACY)

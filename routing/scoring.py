@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from routing.contrast import Contrast, contrast
-from routing.gates import Clause, Gate, Verdict, at_least, at_most, latency_gate, own_minimum
+from routing.gates import Clause, Gate, Proof, Verdict, at_least, at_most, latency_gate, own_minimum
 from routing.priors import Prior, Priors
 from routing.rules import ScoringRules, Sla, Terms, Weights
 from routing.scorecard import COST_UNKNOWN, DEARER, NO_REFERENCE, Scorecard, gate_to_dict
@@ -96,18 +96,21 @@ class _Standing:
 def score_scope(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence]) -> tuple[Scorecard, ...]:
     """Score profiles of one scope, best first: the eligible by rank, then the others by slug.
 
-    Ties go to fewer tokens per success, then to the slug. The order of ``evidence`` does not matter.
+    Ties go to fewer tokens per success, then to the slug. Who costs more than the default comes after all who do not,
+    the cheapest first: measured by the default's cost, their terms of cost are all 0. The order of ``evidence`` does
+    not matter.
     """
     ordered = sorted(evidence, key=lambda item: item.profile)
     reference = cost_reference(rules, incumbent, ordered)
     standings = _keep_dear_ones_back(rules, incumbent, [_stand(rules, item, reference) for item in ordered])
+    limit = reference if rules.sla.max_cost_per_completion is None else None
     eligible = sorted(
         (standing for standing in standings if not standing.why_not),
-        key=lambda s: by_rank(s.score, s.tokens_per_success, s.profile),
+        key=lambda s: by_rank(s.score, s.tokens_per_success, s.profile, excess(s.cost, limit)),
     )
     best = eligible[0].score if eligible else None
     cards = [
-        _card(standing, rank, None if rank == 1 else _contrast(rules, standing, best, reference, incumbent))
+        _card(standing, rank, _contrast(rules, standing, best, reference, incumbent) if rank > 1 else None)
         for rank, standing in enumerate(eligible, 1)
     ]
     cards += [_card(standing, None, None) for standing in standings if standing.why_not]
@@ -116,8 +119,11 @@ def score_scope(rules: ScoringRules, incumbent: str, evidence: Iterable[Evidence
 
 def _contrast(
     rules: ScoringRules, standing: _Standing, best: float | None, reference: Decimal | None, incumbent: str
-) -> Contrast:
-    is_reference = rules.sla.max_cost_per_completion is None and standing.profile == incumbent
+) -> Contrast | None:
+    by_default = rules.sla.max_cost_per_completion is None
+    if by_default and excess(standing.cost, reference) is not None:
+        return None  # it lost by costing more than the default, whatever its score
+    is_reference = by_default and standing.profile == incumbent
     return contrast(
         rules,
         standing.terms,
@@ -155,10 +161,11 @@ def dearest(
     rules: ScoringRules, default_cost: Decimal | None, default_gates: Iterable[Gate]
 ) -> Decimal | None:
     """The most that a completion may cost on the machine's choice, US dollars; None: no limit. That is the default's
-    cost, unless the persona names another yardstick, or the default is proved to miss the SLA."""
+    cost, unless the persona names another yardstick, or the default's own samples prove that it misses the SLA: to
+    spend more, what other personas lend is no proof."""
     if rules.sla.max_cost_per_completion is not None:
         return None
-    if any(gate.verdict is Verdict.FAIL for gate in default_gates):
+    if any(gate.verdict is Verdict.FAIL and gate.n >= rules.min_samples for gate in default_gates):
         return None
     return (
         default_cost or None
@@ -167,14 +174,27 @@ def dearest(
 
 def why_dear(cost: Decimal | None, limit: Decimal | None) -> str | None:
     """What keeps a profile of this cost from winning under a limit of ``dearest``."""
-    if cost is None or limit is None or cost <= limit:
+    if (cost := excess(cost, limit)) is None or limit is None:
         return None
     return f"{DEARER} (${cost:.6f} per completion, not ${limit:.6f}), which is not proved to miss the SLA"
 
 
-def by_rank(score: float | None, tokens_per_success: float | None, profile: str) -> tuple[float, float, str]:
-    """The key that sorts eligible profiles, best first."""
-    return (-_known(score), _or_infinite(tokens_per_success), profile)
+def excess(cost: Decimal | None, limit: Decimal | None) -> Decimal | None:
+    """The cost of who costs more than ``limit``, the default's cost; None: it does not, or that cannot be told."""
+    return None if cost is None or limit is None or cost <= limit else cost
+
+
+def by_rank(
+    score: float | None, tokens_per_success: float | None, profile: str, dear: Decimal | None = None
+) -> tuple[bool, Decimal, float, float, str]:
+    """The key that sorts eligible profiles, best first; ``dear``: what ``excess`` gives."""
+    return (
+        dear is not None,
+        dear or Decimal(0),
+        -_known(score),
+        _or_infinite(tokens_per_success),
+        profile,
+    )
 
 
 def _known(value: float | None) -> float:
@@ -215,17 +235,17 @@ def _stand(rules: ScoringRules, item: Evidence, reference: Decimal | None) -> _S
 
 def _judge(rules: ScoringRules, item: Evidence, recent: Totals) -> tuple[Gate, ...]:
     sla, day, priors = rules.sla, item.day, item.priors
-    proof = (rules.confidence, rules.min_samples)
+    proof = Proof(rules.confidence, rules.min_samples, priors.success.weight if priors.success else 0.0)
     bad = day.safety_violations
     gates = (
-        at_least(Clause.SUCCESS, day.successes, day.requests, sla.min_success_rate, *proof, priors.success),
-        latency_gate(recent, sla.max_latency_p95_ms, *proof, priors.slower),
-        at_most(Clause.SAFETY, bad, bad, day.requests, sla.max_safety_violation_rate, *proof, priors.unsafe),
+        at_least(Clause.SUCCESS, day.successes, day.requests, sla.min_success_rate, proof, priors.success),
+        latency_gate(recent, sla.max_latency_p95_ms, proof, priors.slower),
+        at_most(Clause.SAFETY, bad, bad, day.requests, sla.max_safety_violation_rate, proof, priors.unsafe),
     )
     if sla.min_accuracy is None:
         return gates
     graded, total = day.accuracy_count, float(day.accuracy_sum)
-    return (*gates, at_least(Clause.ACCURACY, total, graded, sla.min_accuracy, *proof, priors.accuracy))
+    return (*gates, at_least(Clause.ACCURACY, total, graded, sla.min_accuracy, proof, priors.accuracy))
 
 
 def terms_of(

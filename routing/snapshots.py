@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.db.models import Exists, Max, OuterRef
 
 from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
@@ -11,12 +12,14 @@ from catalog.versions import current_version
 from routing.archive import pack
 from routing.engine import BundleSnapshot, ScopeScores
 from routing.models import ScoreSnapshot, Selection
+from routing.priors import Priors, priors_of
 from routing.scoring import Evidence, ScoringRules, Sla, Weights, choose_evidence, score_scope
 from telemetry import metrics
 from telemetry.clickhouse import ClickHouse
 from telemetry.totals import Totals
 
 _NOTHING = Totals()
+_UNKNOWN = Priors()
 
 
 def write_snapshot(clickhouse: ClickHouse, now: datetime) -> ScoreSnapshot:
@@ -69,6 +72,8 @@ class ScoringCatalogue:
     scope_incumbents: Mapping[tuple[str, str], str]
     profiles: frozenset[str]
     tenants: frozenset[str]
+    #: Whether a profile's record under other personas counts (``PERSONAS_LEND``).
+    personas_lend: bool = True
 
 
 def read_catalogue() -> ScoringCatalogue:
@@ -83,6 +88,7 @@ def read_catalogue() -> ScoringCatalogue:
         scope_incumbents={(tenant, persona): profile for tenant, persona, profile in defaults},
         profiles=frozenset(ModelProfile.objects.values_list("slug", flat=True)),
         tenants=frozenset(Tenant.objects.values_list("slug", flat=True)),
+        personas_lend=settings.PERSONAS_LEND,
     )
 
 
@@ -99,7 +105,8 @@ class Windows:
 
 
 def read_evidence(clickhouse: ClickHouse, now: datetime, persona: str | None = None) -> Windows:
-    """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants; of one persona, or all."""
+    """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants; scopes of one persona, or all.
+    Over all tenants every persona is read, for each lends to the others."""
     return Windows(
         day=_by_scope(clickhouse, metrics.trailing(metrics.Window.H24, now), persona),
         hour=_by_scope(clickhouse, metrics.trailing(metrics.Window.H1, now), persona),
@@ -109,7 +116,8 @@ def read_evidence(clickhouse: ClickHouse, now: datetime, persona: str | None = N
 def _by_scope(clickhouse: ClickHouse, span: metrics.Span, persona: str | None) -> ByScope:
     found: ByScope = {}
     for by_tenant in (True, False):
-        read = metrics.read_totals(clickhouse, span, by_tenant=by_tenant, persona=persona)
+        only = persona if by_tenant else None
+        read = metrics.read_totals(clickhouse, span, by_tenant=by_tenant, persona=only)
         for key, totals in read.items():
             found.setdefault((key.tenant, key.persona), {})[key.profile] = totals
     return found
@@ -137,15 +145,30 @@ def score_all(catalogue: ScoringCatalogue, windows: Windows) -> Scored:
     }
     # A tenant with a default of its own has another yardstick of cost, so it cannot use the persona's.
     active |= {scope for scope in catalogue.scope_incumbents if scope[1] in catalogue.rules}
+    lent = {persona: _lent(catalogue, windows, persona) for persona in catalogue.rules}
     scopes = {
-        scope: _score(catalogue, windows, scope[0], scope[1], _incumbent(catalogue, scope))
+        scope: _score(catalogue, windows, scope[0], scope[1], _incumbent(catalogue, scope), lent[scope[1]])
         for scope in sorted(active)
     }
     personas = {
-        persona: _score(catalogue, windows, None, persona, catalogue.incumbents[persona])
+        persona: _score(catalogue, windows, None, persona, catalogue.incumbents[persona], lent[persona])
         for persona in sorted(catalogue.rules)
     }
     return Scored(scopes, personas)
+
+
+def _lent(catalogue: ScoringCatalogue, windows: Windows, persona: str) -> dict[str, Priors]:
+    """What other personas' metrics over all tenants say of each profile under this one."""
+    if not catalogue.personas_lend:
+        return {}
+    everywhere = {of: totals for (tenant, of), totals in windows.day.items() if tenant is None}
+    others = [_of_profiles(catalogue, everywhere[of]) for of in sorted(everywhere) if of != persona]
+    here = _of_profiles(catalogue, everywhere.get(persona, {}))
+    return priors_of(here, others, catalogue.rules[persona].sla.max_latency_p95_ms)
+
+
+def _of_profiles(catalogue: ScoringCatalogue, found: Mapping[str, Totals]) -> dict[str, Totals]:
+    return {profile: totals for profile, totals in found.items() if profile in catalogue.profiles}
 
 
 def _incumbent(catalogue: ScoringCatalogue, scope: tuple[str, str]) -> str:
@@ -153,7 +176,12 @@ def _incumbent(catalogue: ScoringCatalogue, scope: tuple[str, str]) -> str:
 
 
 def _score(
-    catalogue: ScoringCatalogue, windows: Windows, tenant: str | None, persona: str, incumbent: str
+    catalogue: ScoringCatalogue,
+    windows: Windows,
+    tenant: str | None,
+    persona: str,
+    incumbent: str,
+    lent: Mapping[str, Priors],
 ) -> ScopeScores:
     rules = catalogue.rules[persona]
     evidence = []
@@ -162,8 +190,9 @@ def _score(
         own_hour = windows.hour.get((tenant, persona), {}).get(profile, _NOTHING)
         shared_day = windows.day.get((None, persona), {}).get(profile, _NOTHING)
         shared_hour = windows.hour.get((None, persona), {}).get(profile, _NOTHING)
+        priors = lent.get(profile, _UNKNOWN)
         evidence.append(
-            choose_evidence(profile, own_day, own_hour, shared_day, shared_hour, rules.min_samples)
+            choose_evidence(profile, own_day, own_hour, shared_day, shared_hour, rules.min_samples, priors)
         )
     cards = score_scope(rules, incumbent, evidence)
     return ScopeScores(scorecards=cards, as_of=_as_of(evidence), incumbent=incumbent, rules=rules)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from routing.replaying.outcomes import Recording
 from routing.replaying.run import Choice, Policy, fixed, replay
-from routing.replaying.study import split
+from routing.replaying.study import asked_of, split
 from routing.rules import Weights
 
 #: The weights of cost that are tried; the rest goes to success and latency in the policy's own proportion.
@@ -41,19 +41,21 @@ def frontier(
     tick: Callable[[], None] = lambda: None,
 ) -> Frontier:
     """On the same halves as ``study``. Ticks once per weight. Raises BadOutcomesError as ``study`` does."""
-    halves = split(recording.conversations, splits, seed)
+    halves = split(recording, splits, seed)
     points = []
     for weight in SWEEP:
         member = replace(policy, rules=replace(policy.rules, weights=tilted(policy.rules.weights, weight)))
         found = point_of(
             choice
             for number, (train, test) in enumerate(halves)
-            for choice in replay(member, recording.models, train, test, f"{seed}/{number}")
+            for choice in replay(
+                asked_of(member, recording.models, train), recording.models, train, test, f"{seed}/{number}"
+            )
         )
         if found is not None:
             points.append((weight, found))
         tick()
-    tested = [conversation for _, test in halves for conversation in test]
+    tested = [conversation for _, test in halves for conversation in test.here]
     singles = [point_of(fixed(tested, lambda _, m=model: m, "single")) for model in recording.models]  # type: ignore[misc]
     known = [single for single in singles if single is not None]
     costs = [cost for cost, _ in known]

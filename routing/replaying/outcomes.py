@@ -73,12 +73,14 @@ class Conversation:
 @dataclass(frozen=True, slots=True)
 class Recording:
     """Conversations in the order of their first recording. ``repeated`` are later recordings of a (prompt, model)
-    that has one, which are left out; ``averaged`` are outcomes that stand for several calls."""
+    that has one, which are left out; ``averaged`` are outcomes that stand for several calls. ``elsewhere`` are the
+    same models' conversations of other categories, which other personas have."""
 
     conversations: tuple[Conversation, ...]
     models: tuple[str, ...]
     repeated: int
     averaged: int
+    elsewhere: tuple[Conversation, ...] = ()
 
     @property
     def outcomes(self) -> int:
@@ -119,29 +121,35 @@ def record(
     every = list(outcomes)
     _known("model", models, {outcome.model for outcome in every})
     _known("category", categories, {outcome.category for outcome in every})
-    chosen = [
-        outcome
-        for outcome in every
-        if (models is None or outcome.model in models)
-        and (categories is None or outcome.category in categories)
-    ]
+    of_models = [outcome for outcome in every if models is None or outcome.model in models]
+    chosen = [o for o in of_models if categories is None or o.category in categories]
     if not chosen:
         raise BadOutcomesError("there are no outcomes to replay")
-    by_prompt: dict[str, dict[str, Outcome]] = {}
-    # The sort is stable: of recordings of one day the file's first counts.
-    for outcome in sorted(chosen, key=lambda o: o.recorded_on):
-        by_prompt.setdefault(outcome.prompt_id, {}).setdefault(outcome.model, outcome)
-    conversations = sorted(
-        (_conversation(prompt_id, found) for prompt_id, found in by_prompt.items()),
-        key=lambda c: (c.recorded_on, c.prompt_id),
-    )
+    conversations = _conversations(chosen)
     kept = [outcome for conversation in conversations for outcome in conversation.outcomes.values()]
+    known = {outcome.model for outcome in kept}
+    others = [o for o in of_models if o.model in known and categories and o.category not in categories]
     return Recording(
-        conversations=tuple(conversations),
-        models=tuple(sorted({outcome.model for outcome in kept})),
+        conversations=conversations,
+        models=tuple(sorted(known)),
         repeated=len(chosen) - len(kept),
         averaged=sum(outcome.runs > 1 for outcome in kept),
+        elsewhere=_conversations(others),
     )
+
+
+def _conversations(outcomes: Iterable[Outcome]) -> tuple[Conversation, ...]:
+    by_prompt: dict[str, dict[str, Outcome]] = {}
+    # The sort is stable: of recordings of one day the file's first counts.
+    for outcome in sorted(outcomes, key=lambda o: o.recorded_on):
+        by_prompt.setdefault(outcome.prompt_id, {}).setdefault(outcome.model, outcome)
+    found = (_conversation(prompt_id, recorded) for prompt_id, recorded in by_prompt.items())
+    return tuple(sorted(found, key=when))
+
+
+def when(conversation: Conversation) -> tuple[str, str]:
+    """The order of conversations: by time, those of one time by name."""
+    return (conversation.recorded_on, conversation.prompt_id)
 
 
 def _conversation(prompt_id: str, outcomes: Mapping[str, Outcome]) -> Conversation:

@@ -3,6 +3,7 @@
 A conversation's own outcomes are shown only after its choice, so no outcome can reach an earlier choice, nor its own.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from routing.engine import (
     SelectionRequest,
     outcome,
 )
-from routing.replaying.outcomes import Conversation, Outcome
+from routing.replaying.outcomes import Conversation, Outcome, when
 from routing.replaying.seen import Seen
 from routing.scoring import ScoringRules, score_scope
 
@@ -39,13 +40,15 @@ class Feedback(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What decides. ``exploration`` is a share, 0 to 1; scores are made anew every ``rescore_every`` conversations,
-    as a snapshot is every minute."""
+    as a snapshot is every minute. ``within`` (0 to 1): the SLA is one that the incumbent meets as the training half
+    shows it, with success at most so much below its own (``study`` sees to it)."""
 
     rules: ScoringRules
     incumbent: str
     exploration: float = 0.0
     feedback: Feedback = Feedback.RECORDED
     rescore_every: int = 1
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +61,37 @@ class Choice:
     outcome: Outcome | None
 
 
-def replay(
-    policy: Policy,
-    models: Sequence[str],
-    before: Iterable[Conversation],
-    conversations: Iterable[Conversation],
-    salt: str,
-) -> Iterator[Choice]:
-    """Decide conversations in the order given, after all recorded outcomes of ``before`` were seen. ``salt`` draws
-    which conversations explore. ``models`` must hold the incumbent."""
+@dataclass(frozen=True, slots=True)
+class Half:
+    """Conversations of the replayed scope, and those that other personas had meanwhile; both in order of time."""
+
+    here: Sequence[Conversation]
+    elsewhere: Sequence[Conversation] = ()
+
+
+def seen_of(models: Sequence[str], half: Half) -> Seen:
+    """What a policy knows that saw all of a half."""
     seen = Seen(models)
-    for past in before:
+    for past in half.here:
         seen.show(past.outcomes.values())
+    for past in half.elsewhere:
+        seen.show_elsewhere(past.outcomes.values())
+    return seen
+
+
+def replay(
+    policy: Policy, models: Sequence[str], before: Half, conversations: Half, salt: str
+) -> Iterator[Choice]:
+    """Decide the scope's conversations in the order given, after all recorded outcomes of ``before`` were seen; those
+    elsewhere are seen once their time has come. ``salt`` draws which conversations explore. ``models`` must hold the
+    incumbent."""
+    seen = seen_of(models, before)
+    waiting = deque(conversations.elsewhere)
     profiles = {model: _profile(model) for model in models}
     bundle = None
-    for number, conversation in enumerate(conversations):
+    for number, conversation in enumerate(conversations.here):
+        while waiting and when(waiting[0]) < when(conversation):
+            seen.show_elsewhere(waiting.popleft().outcomes.values())
         if bundle is None or number % policy.rescore_every == 0:
             bundle = _bundle(policy, profiles, seen, salt)
         given = outcome(bundle, SelectionRequest(TENANT, PERSONA, conversation.prompt_id, AT))
@@ -94,7 +113,9 @@ def fixed(
 
 
 def _bundle(policy: Policy, profiles: dict[str, BundleProfile], seen: Seen, salt: str) -> Bundle:
-    cards = score_scope(policy.rules, policy.incumbent, seen.evidence(AT))
+    cards = score_scope(
+        policy.rules, policy.incumbent, seen.evidence(AT, policy.rules.sla.max_latency_p95_ms)
+    )
     as_of = AT if any(card.requests for card in cards) else None
     scores = ScopeScores(cards, as_of, policy.incumbent, policy.rules)
     return Bundle(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from routing.priors import Priors, priors_of
 from routing.replaying.outcomes import Outcome
 from routing.scoring import Evidence
 from telemetry.histogram import BUCKETS, bucket_of
@@ -65,19 +66,30 @@ class Sums:
 
 
 class Seen:
-    """Totals by model, of all that was shown."""
+    """Totals by model, of all that was shown: of the replayed scope, and of ``elsewhere``, which other personas had."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self._sums = {model: Sums() for model in models}
+        self._elsewhere: dict[str, dict[str, Sums]] = {}
 
     def show(self, outcomes: Iterable[Outcome]) -> None:
         """Outcomes of the models given at the start; a policy shall know nothing of others."""
         for outcome in outcomes:
             self._sums[outcome.model].add(outcome)
 
+    def show_elsewhere(self, outcomes: Iterable[Outcome]) -> None:
+        """As ``show``, of other personas' conversations: each category is one."""
+        for outcome in outcomes:
+            persona = self._elsewhere.setdefault(outcome.category, {})
+            persona.setdefault(outcome.model, Sums()).add(outcome)
+
     def totals(self, at: datetime) -> dict[str, Totals]:
         return {model: sums.totals(at) for model, sums in self._sums.items()}
 
-    def evidence(self, at: datetime) -> list[Evidence]:
+    def evidence(self, at: datetime, max_latency_p95_ms: int) -> list[Evidence]:
         """For scoring. All that was seen stands for the day; recorded days have no hours, so the hour is empty."""
-        return [Evidence(model, totals, Totals()) for model, totals in self.totals(at).items()]
+        here = self.totals(at)
+        others = ({m: sums.totals(at) for m, sums in of.items()} for of in self._elsewhere.values())
+        lent = priors_of(here, others, max_latency_p95_ms)
+        none = Priors()
+        return [Evidence(m, totals, Totals(), priors=lent.get(m, none)) for m, totals in here.items()]

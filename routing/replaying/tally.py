@@ -29,6 +29,10 @@ COLUMNS = (
 )
 
 
+#: Success is kept when it is at most so much below the incumbent's.
+MARGIN = 0.02
+
+
 class Tally:
     """Grows split by split. ``group_of`` maps prompts to groups 0 to ``groups`` - 1."""
 
@@ -42,13 +46,13 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.unsupported: Counter[str] = Counter()
         self.breaches: Counter[str] = Counter()
-        self.splits = self.splits_breaching = 0
+        self.splits = self.splits_breaching = self.swaps = self.swaps_worse = 0
 
     def add(
         self, choices: Iterable[Choice], oracle: Iterable[Choice], incumbent: Iterable[Choice], sla: Sla
     ) -> None:
         """One split's choices, with the oracle's and the incumbent's for the same conversations in the same order."""
-        sums = Sums()
+        sums, gaps, swapped = Sums(), [], False
         for choice, best, usual in zip(choices, oracle, incumbent, strict=True):
             self.given[choice.model] += 1
             self.reasons[choice.reason] += 1
@@ -57,10 +61,15 @@ class Tally:
                 continue
             sums.add(choice.outcome)
             self._add(choice, best, usual)
+            swapped |= choice.model != usual.model
+            if usual.outcome is not None:
+                gaps.append(choice.outcome.success - usual.outcome.success)
         missed = misses(sums.totals(AT), sla)
         self.splits += 1
         self.splits_breaching += bool(missed)
         self.breaches.update(missed)
+        self.swaps += swapped
+        self.swaps_worse += swapped and bool(gaps) and sum(gaps) / len(gaps) < -MARGIN
 
     def _add(self, choice: Choice, best: Choice, usual: Choice) -> None:
         mine = choice.outcome

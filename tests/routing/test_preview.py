@@ -250,9 +250,11 @@ def test_another_default_is_scored_as_the_next_snapshot_would() -> None:
     answer = told(Proposal(scope_defaults={("aurora", "essayist"): "good"}))
     assert [sides(scope) for scope in answer["scopes"]] == [(("incumbent", "flag_off"), ("good", "flag_off"))]
     flip(100)
+    Persona.objects.update(weight_cost="0.1", weight_success="0.8", weight_latency="0.1")
+    score()
     both = told(Proposal(personas={"essayist": {"default_profile": "failing"}}))
-    # Nothing is cheaper than the failing one, so the cost term is nil, and success and latency decide.
-    assert {sides(scope)[1] for scope in both["scopes"]} == {("good", "ranked")}
+    # All cost more than the failing one: it is the cheapest that meets the SLA, whatever the weights.
+    assert [sides(scope) for scope in both["scopes"]] == [(("good", "ranked"), ("cheap", "ranked"))] * 2
 
 
 def test_a_limit_that_scorecards_cannot_judge_is_judged_by_the_metrics(door: ClickHouse) -> None:

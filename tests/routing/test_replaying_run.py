@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from routing.replaying.outcomes import Conversation
-from routing.replaying.run import AT, Choice, Feedback, Policy, replay
+from routing.replaying.run import AT, Choice, Feedback, Half, Policy, replay
 from routing.replaying.seen import Seen
 from routing.rules import ScoringRules, Sla
 from tests.routing.recorded import TRUSTING, at_random, call, talk, talks
@@ -17,7 +17,7 @@ CHEAP = {"cost_usd": Decimal("0.001")}
 
 
 def given(policy: Policy, conversations: Sequence[Conversation], models: Sequence[str]) -> list[str]:
-    return [choice.model for choice in replay(policy, models, [], conversations, "0")]
+    return [choice.model for choice in replay(policy, models, Half(()), Half(conversations), "0")]
 
 
 def pairs(count: int) -> tuple[Conversation, ...]:
@@ -27,7 +27,7 @@ def pairs(count: int) -> tuple[Conversation, ...]:
 
 def test_the_incumbent_serves_until_another_is_proved() -> None:
     policy = Policy(replace(TRUSTING, min_samples=3), "inc")
-    choices = list(replay(policy, ["cheap", "inc"], [], pairs(5), "0"))
+    choices = list(replay(policy, ["cheap", "inc"], Half(()), Half(pairs(5)), "0"))
     assert [choice.model for choice in choices] == ["inc", "inc", "inc", "cheap", "cheap"]
     assert [choice.reason for choice in choices] == [
         "telemetry_stale",
@@ -41,7 +41,7 @@ def test_the_incumbent_serves_until_another_is_proved() -> None:
 def test_what_was_seen_before_counts_from_the_first_conversation() -> None:
     past, now = pairs(6)[:3], pairs(6)[3:]
     policy = Policy(replace(TRUSTING, min_samples=3), "inc")
-    assert [c.model for c in replay(policy, ["cheap", "inc"], past, now, "0")] == ["cheap"] * 3
+    assert [c.model for c in replay(policy, ["cheap", "inc"], Half(past), Half(now), "0")] == ["cheap"] * 3
 
 
 def test_of_chosen_feedback_nothing_is_learned_about_models_that_were_not_given() -> None:
@@ -51,7 +51,7 @@ def test_of_chosen_feedback_nothing_is_learned_about_models_that_were_not_given(
 
 def test_exploration_finds_what_chosen_feedback_alone_never_would() -> None:
     policy = Policy(TRUSTING, "inc", exploration=0.2, feedback=Feedback.CHOSEN)
-    choices = list(replay(policy, ["cheap", "inc"], [], pairs(50), "0"))
+    choices = list(replay(policy, ["cheap", "inc"], Half(()), Half(pairs(50)), "0"))
     first = next(n for n, choice in enumerate(choices) if choice.reason == "explore")
     assert {choice.model for choice in choices[:first]} == {"inc"}
     assert {choice.model for choice in choices[first:]} == {"cheap"}
@@ -66,7 +66,7 @@ def test_a_pair_that_was_never_recorded_has_no_outcome_and_teaches_nothing() -> 
     first = pairs(1)
     alone = talk("alone", {"inc": call("alone", "inc")})
     policy = Policy(TRUSTING, "inc", feedback=Feedback.CHOSEN)
-    choices = list(replay(policy, ["cheap", "inc"], first, [alone, *pairs(1)], "0"))
+    choices = list(replay(policy, ["cheap", "inc"], Half(first), Half([alone, *pairs(1)]), "0"))
     assert [(choice.model, choice.outcome is None) for choice in choices] == [
         ("cheap", True),
         ("cheap", False),
@@ -90,9 +90,9 @@ def shuffled(conversations: Sequence[Conversation], start: int, seed: int) -> li
     random.Random(seed).shuffle(calls)
     dealt = iter(calls)
     changed = [
-        talk(
-            c.prompt_id,
-            {model: replace(next(dealt), prompt_id=c.prompt_id, model=model) for model in c.outcomes},
+        replace(
+            c,
+            outcomes={m: replace(next(dealt), prompt_id=c.prompt_id, model=m) for m in c.outcomes},
         )
         for c in later
     ]
@@ -114,15 +114,36 @@ def test_shuffling_future_outcomes_never_changes_a_past_choice(
     def told(choices: Iterable[Choice]) -> list[tuple[str, str]]:
         return [(choice.model, choice.reason) for choice in choices]
 
-    before = told(replay(policy, models, [], recorded, "0"))
+    before = told(replay(policy, models, Half(()), Half(recorded), "0"))
     changed = 0
     for start in range(30):
-        after = told(replay(policy, models, [], shuffled(recorded, start, seed), "0"))
+        after = told(replay(policy, models, Half(()), Half(shuffled(recorded, start, seed)), "0"))
         # The choice at ``start`` itself is made before its own outcomes are seen.
         assert after[: start + 1] == before[: start + 1]
         changed += after != before
     # Or outcomes would not matter at all, and the test could not fail.
     assert changed > 5
+
+
+def test_shuffling_future_outcomes_elsewhere_never_changes_a_past_choice() -> None:
+    models = ["a", "b", "c", "inc"]
+    recorded = at_random(60, models).conversations
+    here, elsewhere = recorded[1::2], recorded[::2]  # by turns, the one elsewhere first
+    # Four samples of its own and two lent are the fewest that prove anything: what is lent decides.
+    policy = Policy(ScoringRules(Sla(0.7, 5_000, 1.0), confidence=0.5, min_samples=30), "inc")
+
+    def told(others: Sequence[Conversation]) -> list[str]:
+        choices = replay(policy, models, Half(here[:5], others[:5]), Half(here[5:], others[5:]), "0")
+        return [choice.model for choice in choices]
+
+    before = told(elsewhere)
+    changed = 0
+    for start in range(5, 30):
+        after = told(shuffled(elsewhere, start, 0))
+        # The conversation ``start`` here comes after the one elsewhere: what is shuffled is not seen before it.
+        assert after[: start - 5] == before[: start - 5]
+        changed += after != before
+    assert changed > 2
 
 
 def test_what_was_seen_adds_up_as_telemetry_does() -> None:

@@ -26,11 +26,11 @@ from routing.replaying.metrics import (
     groups_of,
     p95,
 )
-from routing.replaying.outcomes import BadOutcomesError, Outcome, record
+from routing.replaying.outcomes import BadOutcomesError, Outcome, record, when
 from routing.replaying.report import Setting, as_json
-from routing.replaying.run import AT, Policy, fixed
+from routing.replaying.run import AT, Half, Policy, fixed
 from routing.replaying.seen import Seen
-from routing.replaying.study import Result, split, study, work_of
+from routing.replaying.study import Result, asked_of, split, study, work_of
 from routing.replaying.tally import Tally
 from routing.rules import ScoringRules, Sla
 from telemetry.totals import Totals
@@ -221,14 +221,39 @@ def test_prompts_share_groups_only_when_there_are_very_many() -> None:
 
 
 def test_splits_are_halves_in_order_of_time() -> None:
-    conversations = at_random(11, ["m"]).conversations
-    ((train, test),) = split(conversations, 0, 7)
-    assert (train, test) == (list(conversations[:5]), list(conversations[5:]))
-    for train, test in split(conversations, 5, 7):
-        assert len(train) == 5
-        assert sorted([*train, *test], key=conversations.index) == list(conversations)
-        assert test == sorted(test, key=conversations.index)
-    assert split(conversations, 5, 7) == split(conversations, 5, 7) != split(conversations, 5, 8)
+    recording = at_random(11, ["m"])
+    conversations = recording.conversations
+    ((train, test),) = split(recording, 0, 7)
+    assert (train.here, test.here) == (conversations[:5], conversations[5:])
+    for train, test in split(recording, 5, 7):
+        assert len(train.here) == 5
+        assert sorted([*train.here, *test.here], key=conversations.index) == list(conversations)
+        assert list(test.here) == sorted(test.here, key=conversations.index)
+    assert split(recording, 5, 7) == split(recording, 5, 7) != split(recording, 5, 8)
+
+
+def test_conversations_elsewhere_are_parted_at_the_same_time_or_halved_at_random() -> None:
+    every = at_random(20, ["m"])
+    recording = replace(
+        every, conversations=every.conversations[::2], elsewhere=(*every.conversations[1::2],)
+    )
+    ((train, test),) = split(recording, 0, 7)
+    assert max(map(when, train.elsewhere)) < min(map(when, test.here)) < min(map(when, test.elsewhere))
+    ((train, test),) = split(recording, 1, 7)
+    assert sorted([*train.elsewhere, *test.elsewhere], key=when) == list(recording.elsewhere)
+    assert len(train.elsewhere) == 5
+
+
+def test_within_asks_what_the_incumbent_does_on_the_training_half_less_so_much() -> None:
+    calls = [call(f"p{n}", "inc", success=n % 4 > 0, latency_ms=9_000) for n in range(8)]
+    half = Half(talks(calls))
+    policy = Policy(ScoringRules(Sla(0.0, 5_000, 0.1)), "inc", within=0.02)
+    sla = asked_of(policy, ["inc"], half).rules.sla
+    assert sla.min_success_rate == pytest.approx(0.73)
+    # Its p95 is worse than what was asked for, so that counts; its safety is better, so what was asked for counts.
+    assert sla.max_latency_p95_ms == pytest.approx(9_000, rel=0.1)
+    assert sla.max_safety_violation_rate == 0.1
+    assert asked_of(replace(policy, within=None), ["inc"], half).rules == policy.rules
 
 
 def test_a_study_is_the_same_for_one_seed_and_another_for_another() -> None:

@@ -11,9 +11,10 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routing.gates import Verdict
 from routing.intervals import wilson
 from routing.reranking import leave_out
-from routing.scoring import Evidence, Scorecard, ScoringRules, Weights, score_scope
+from routing.scoring import Evidence, Scorecard, ScoringRules, Weights, excess, score_scope
 from telemetry.histogram import BUCKETS, quantile
 from tests.routing.cases import RULES, any_rules, likely_evidence, pools, wild_evidence
 
@@ -122,8 +123,36 @@ def test_each_change_that_an_explanation_names_really_wins(
 def test_exactly_the_eligible_losers_are_told_what_would_make_them_win(
     rules: ScoringRules, items: list[Evidence]
 ) -> None:
+    default = next((i.known_cost(rules.min_samples) for i in items if i.profile == "incumbent"), None)
+    limit = default if rules.sla.max_cost_per_completion is None else None
     for card in score_scope(rules, "incumbent", items):
-        assert (card.contrast is not None) == (card.eligible and card.rank != 1)
+        # Who costs more than the default lost by that, whatever its score.
+        is_dear = excess(card.cost_per_completion, limit) is not None
+        assert (card.contrast is not None) == (card.eligible and card.rank != 1 and not is_dear)
+
+
+@given(any_rules(), pools())
+def test_who_costs_more_than_the_default_wins_only_where_that_is_proved_to_fail_or_no_yardstick(
+    rules: ScoringRules, items: list[Evidence]
+) -> None:
+    cards = score_scope(rules, "incumbent", items)
+    default = next((card for card in cards if card.profile == "incumbent"), None)
+    if default is None or rules.sla.max_cost_per_completion is not None:
+        return
+    fails = any(gate.verdict is Verdict.FAIL and gate.n >= rules.min_samples for gate in default.gates)
+    able = [card for card in cards if card.eligible]
+    cost = default.cost_per_completion
+    dear = [
+        c
+        for c in able
+        if cost is not None and c.cost_per_completion is not None and c.cost_per_completion > cost
+    ]
+    assert fails or not dear
+    # Then the cheapest first, after all who cost no more.
+    assert able == [
+        *(c for c in able if c not in dear),
+        *sorted(dear, key=lambda c: c.cost_per_completion or 0),
+    ]
 
 
 @given(any_rules(), pools(), st.sets(st.sampled_from(["p0", "p1", "p2"])))

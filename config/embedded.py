@@ -31,7 +31,7 @@ def main() -> int:
     _check_port(options.host, options.port)
     django.setup()
     alone = _alone()
-    _prepare()
+    prepare()
     credentials, conversation = None, ""
     if options.demo:
         from django.utils import timezone
@@ -44,7 +44,7 @@ def main() -> int:
         conversation = example_conversation("aurora", "essayist", timezone.now())
     with ExitStack() as running:
         _start_celery(running)
-        url = _start_web(running, options.host, options.port)
+        url = start_web(running, options.host, options.port)
         if credentials:
             _start_live(running, url, credentials.service_key)
         _say(f"ready after {time.monotonic() - began:.1f} s")
@@ -109,7 +109,8 @@ def _say(message: str) -> None:
     print(f"selection: {message}", flush=True)  # noqa: T201  # this is a program's face
 
 
-def _prepare() -> None:
+def prepare() -> None:
+    """Bring both databases up to date."""
     from django.conf import settings
     from django.core.management import call_command
 
@@ -148,7 +149,8 @@ def _start_celery(running: ExitStack) -> None:
     running.callback(beat.stop)
 
 
-def _start_web(running: ExitStack, host: str, port: int) -> str:
+def start_web(running: ExitStack, host: str, port: int) -> str:
+    """Serve from threads of this process until ``running`` is left; the URL. Port 0 takes a free one."""
     from waitress import server as waitress
 
     listen: Any = waitress.create_server

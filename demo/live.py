@@ -36,7 +36,7 @@ _MOST = 48
 #: Whose conversations every second one is of: one busy scope has its held-out conversations, and so its savings, soon.
 _BUSIEST = ("aurora", "support-agent")
 #: Sold through OpenRouter, which tells what it billed.
-_BILLED = ("DeepSeek V3.2", "Llama 3.3 70B", "GPT-OSS 120B")
+BILLED = ("DeepSeek V3.2", "Llama 3.3 70B", "GPT-OSS 120B")
 
 
 class LiveTraffic(threading.Thread):
@@ -56,9 +56,9 @@ class LiveTraffic(threading.Thread):
         self._random = random.Random()  # noqa: S311  # which conversation comes next is no secret
         self._running = threading.BoundedSemaphore(_MOST)
         self._provider = DemoProvider(behaviour=Behaviour(latency_scale=latency_scale), keep=0)
-        for model in _BILLED:
+        for model in BILLED:
             self._provider.behave(slug(model), bill=True)
-        self._worker = Worker(_settings(url, key, self._provider.start(), folder), judge=_as_recorded)
+        self._worker = Worker(worker_settings(url, key, self._provider.start(), folder), judge=as_recorded)
 
     def stop(self) -> None:
         """Ask it to end, and wait while its last request does (a few seconds at most). Conversations that
@@ -136,7 +136,8 @@ class LiveTraffic(threading.Thread):
             response.read()
 
 
-def _settings(url: str, key: str, provider_url: str, folder: Path) -> Settings:
+def worker_settings(url: str, key: str, provider_url: str, folder: Path) -> Settings:
+    """Of a worker at the service ``url`` whose every provider is the demo's."""
     return load_settings(
         api_url=url,
         api_key=key,
@@ -158,7 +159,7 @@ def _settings(url: str, key: str, provider_url: str, folder: Path) -> Settings:
     )
 
 
-def _as_recorded(_: Message, completion: Completion) -> Judgement:
+def as_recorded(_: Message, completion: Completion) -> Judgement:
     """The answer is worth what it was when it was recorded."""
     recorded = completion.answer.extra["recorded"]
     return Judgement(

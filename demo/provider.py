@@ -76,6 +76,8 @@ class DemoProvider:
     port: int = 0
     behaviour: Behaviour = field(default_factory=Behaviour)
     seed: int | None = None
+    #: What a call gives depends on the seed, its model and its newest message alone, not on the calls before it.
+    by_message: bool = False
     #: How many calls are kept in ``calls``, the newest.
     keep: int = 1000
     calls: list[Call] = field(default_factory=list)
@@ -130,9 +132,12 @@ class DemoProvider:
             for key in (about.get("task"), about.get("persona"), "")
             if isinstance(key, str) and key in groups
         )
-        call.outcome = self._random.choice(outcomes)
-        if self._random.random() < behaviour.error_rate:
-            call.failure = self._random.choice(behaviour.failures)
+        chance = self._random
+        if self.by_message:
+            chance = random.Random(f"{self.seed}/{call.model}/{call.messages[-1:]}")  # noqa: S311  # as above
+        call.outcome = chance.choice(outcomes)
+        if chance.random() < behaviour.error_rate:
+            call.failure = chance.choice(behaviour.failures)
         self.calls.append(call)
         del self.calls[: max(len(self.calls) - self.keep, 0)]
 

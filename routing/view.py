@@ -8,7 +8,7 @@ from typing import Any
 from routing.gates import Verdict
 from routing.policy import Bundle, ScopeScores, canonical_json
 from routing.reranking import leave_out, left_in
-from routing.scoring import Scorecard
+from routing.scoring import DEARER, Scorecard
 
 BY_REQUEST = "excluded by the request"
 BY_PEOPLE = "excluded by an override"
@@ -17,8 +17,9 @@ BY_PEOPLE = "excluded by an override"
 @dataclass(frozen=True, slots=True)
 class ScopeView:
     """``ranked`` may win, best first, with their ``scores``; ``reserve`` meet the SLA too, but cost more than the
-    default: they stand in when it cannot be had; ``explorable`` may be tried: usable, unproven, failing nothing;
-    ``failing`` are proved to miss the SLA; ``praise`` says why the first of ``ranked`` is the best."""
+    default: they stand in when it cannot be had; ``explorable`` may be tried: usable, unproven, failing nothing, and
+    not known to cost more than the default; ``failing`` are proved to miss the SLA; ``praise`` says why the first of
+    ``ranked`` is the best."""
 
     ranked: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -103,7 +104,7 @@ def _glance(scores: ScopeScores, forbidden: Mapping[str, str]) -> ScopeView:
         explorable=tuple(
             card.profile
             for card in cards
-            if card.profile not in forbidden and card.profile != scores.incumbent and _is_unproven(card)
+            if card.profile not in forbidden and card.profile != scores.incumbent and _is_worth_a_try(card)
         ),
         requests={card.profile: card.requests for card in cards},
         failing=frozenset(card.profile for card in cards if _fails(card)),
@@ -111,9 +112,11 @@ def _glance(scores: ScopeScores, forbidden: Mapping[str, str]) -> ScopeView:
     )
 
 
-def _is_unproven(card: Scorecard) -> bool:
+def _is_worth_a_try(card: Scorecard) -> bool:
+    """Unproven, failing nothing, and not known to cost more than the default: that could not win if it were proved."""
     verdicts = {gate.verdict for gate in card.gates}
-    return Verdict.UNPROVEN in verdicts and Verdict.FAIL not in verdicts
+    is_dear = any(reason.startswith(DEARER) for reason in card.why_not)
+    return Verdict.UNPROVEN in verdicts and Verdict.FAIL not in verdicts and not is_dear
 
 
 def _fails(card: Scorecard) -> bool:

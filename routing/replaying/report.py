@@ -11,6 +11,7 @@ from routing.replaying.frontier import Frontier
 from routing.replaying.metrics import FIGURES, Figure
 from routing.replaying.outcomes import Recording
 from routing.replaying.study import Result, Study
+from routing.replaying.summary import as_lines, summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ _RELATIVE: tuple[_Column, ...] = (
 def as_text(studies: Sequence[Study], setting: Setting) -> str:
     """One block per study; brackets hold 95% bootstrap intervals."""
     blocks = [_block(study, setting.frontier_of(number)) for number, study in enumerate(studies)]
-    return "\n\n".join([_preface(setting), *blocks])
+    over_all = ["\n".join(as_lines(summaries(studies)))] if len(studies) > 1 else []
+    return "\n\n".join([_preface(setting), *blocks, *over_all])
 
 
 def as_json(studies: Sequence[Study], setting: Setting) -> str:
@@ -57,13 +59,15 @@ def as_json(studies: Sequence[Study], setting: Setting) -> str:
         {
             "recording": _recording(setting),
             "studies": [_study(study, setting.frontier_of(number)) for number, study in enumerate(studies)],
+            "summaries": [asdict(summary) for summary in summaries(studies)],
         },
         indent=2,
     )
 
 
 def as_csv(studies: Sequence[Study], setting: Setting) -> str:
-    """One line per incumbent, policy and figure; an empty cell is unknown. Counts and shares have no interval."""
+    """One line per incumbent, policy and figure; an empty cell is unknown. Counts and shares have no interval. Lines
+    without an incumbent are over all of them."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("incumbent", "policy", "figure", "value", "lower", "upper"))
@@ -79,6 +83,17 @@ def as_csv(studies: Sequence[Study], setting: Setting) -> str:
                 writer.writerow((*key, name, figure.value, figure.lower, figure.upper))
             for name, value in _plain(result).items():
                 writer.writerow((*key, name, value, None, None))
+    for summary in summaries(studies):
+        for name in (
+            "median_saving",
+            "mean_success",
+            "kept_success",
+            "kept_p95",
+            "kept_safety",
+            "swapped",
+            "worse",
+        ):
+            writer.writerow(("", summary.name, name, getattr(summary, name), None, None))
     return out.getvalue().rstrip("\n")
 
 
@@ -89,6 +104,8 @@ def _plain(result: Result) -> dict[str, object]:
         "cost_usd": format(result.cost_usd, "f"),
         "splits": result.splits,
         "splits_breaching": result.splits_breaching,
+        "swaps": result.swaps,
+        "swaps_worse": result.swaps_worse,
         **{f"breaches:{clause}": count for clause, count in result.breaches.items()},
         **{f"share:{model}": share for model, share in result.shares.items()},
         **{f"reason:{reason}": share for reason, share in result.reasons.items()},
@@ -119,6 +136,7 @@ def _study(study: Study, frontier: Frontier | None) -> dict[str, Any]:
             "exploration": policy.exploration,
             "feedback": policy.feedback.value,
             "rescore_every": policy.rescore_every,
+            "within": policy.within,
         },
         "results": [_result(result) for result in study.results],
     }
@@ -134,6 +152,8 @@ def _result(result: Result) -> dict[str, Any]:
         "figures": {name: asdict(figure) for name, figure in result.figures.items()},
         "splits": result.splits,
         "splits_breaching": result.splits_breaching,
+        "swaps": result.swaps,
+        "swaps_worse": result.swaps_worse,
         "breaches": dict(result.breaches),
         "shares": dict(result.shares),
         "reasons": dict(result.reasons),
@@ -148,6 +168,8 @@ def _preface(setting: Setting) -> str:
         f"{recording.outcomes} recorded outcomes: {what}; {recording.repeated} repeated recordings left out.",
         f"Tried on {how} (seed {setting.seed}). [95% bootstrap intervals, {setting.resamples} resamples.]",
     ]
+    if recording.elsewhere:
+        lines.append(f"{len(recording.elsewhere)} conversations of other categories lend, as other personas.")
     if recording.averaged:
         lines.append(f"{recording.averaged} outcomes are averages of several calls: tails are understated.")
     return "\n".join(lines)
@@ -156,8 +178,11 @@ def _preface(setting: Setting) -> str:
 def _block(study: Study, frontier: Frontier | None) -> str:
     policy, sla = study.policy, study.policy.rules.sla
     weights = policy.rules.weights
+    success = f">= {sla.min_success_rate:g}"
+    if policy.within is not None:
+        success = f"at most {policy.within * 100:g} points below it on the training half"
     title = (
-        f"Incumbent {policy.incumbent}. SLA: success >= {sla.min_success_rate:g}, p95 <= {sla.max_latency_p95_ms} ms, "
+        f"Incumbent {policy.incumbent}. SLA: success {success}, p95 <= {sla.max_latency_p95_ms} ms, "
         f"unsafe <= {sla.max_safety_violation_rate:g}; confidence {policy.rules.confidence:g}, "
         f"min_samples {policy.rules.min_samples}; weights {weights.cost:g}/{weights.success:g}/{weights.latency:g}; "
         f"exploration {policy.exploration:g}; feedback {policy.feedback.value}."

@@ -210,3 +210,45 @@ def test_whatever_is_asked_the_answer_is_usable_unexcluded_likely_and_explained(
         assert "UNPROVEN" in verdicts[decision.profile.slug]
     if decision.reason in (Reason.RANKED, Reason.STICKY):
         assert verdicts[decision.profile.slug] == {"PASS"}
+
+
+DEAR = evidence("dear", cost="0.05", success=0.99)
+
+
+def test_who_costs_more_than_the_default_wins_nothing_but_stands_in_reserve() -> None:
+    found = bundle(evidence("incumbent"), evidence("cheap", cost="0.002"), DEAR)
+    decision = decide(found, request())
+    assert (decision.profile.slug, decision.fallback) == ("cheap", ("dear", "incumbent"))
+    [card] = [card for card in decision.candidates if card["profile"] == "dear"]
+    assert card["why_not"] == [
+        "costs more than the default ($0.050000 per completion, not $0.010000), which is not proved to miss the SLA"
+    ]
+
+
+def test_without_the_default_those_in_reserve_join_the_rank_after_the_others() -> None:
+    found = bundle(
+        evidence("incumbent"), evidence("cheap", cost="0.002"), DEAR, evidence("dearer", cost="0.06")
+    )
+    decision = decide(found, request(exclude=("incumbent",)))
+    assert (decision.profile.slug, decision.fallback) == ("cheap", ("dear", "dearer"))
+    last = decide(found, request(exclude=("cheap", "incumbent")))
+    assert (last.profile.slug, last.reason, last.fallback) == ("dear", Reason.RANKED, ("dearer",))
+    assert [card["rank"] for card in last.candidates if card["eligible"]] == [1, 2]
+
+
+def test_a_default_that_is_proved_to_fail_gives_way_to_the_cheapest_that_meets_the_sla() -> None:
+    found = bundle(evidence("incumbent", success=0.2), DEAR, evidence("less", cost="0.03", success=0.8))
+    decision = decide(found, request())
+    assert (decision.profile.slug, decision.reason, decision.fallback) == (
+        "less",
+        Reason.RANKED,
+        ("dear", "incumbent"),
+    )
+
+
+def test_a_profile_that_is_known_to_cost_more_than_the_default_is_not_explored() -> None:
+    new = evidence("new", n=5)
+    unproven = evidence("dear", cost="0.05", success=0.61)
+    curious = BundlePersona("essayist", True, "incumbent", 1.0, 0.0, 0.0)
+    found = replace(bundle(evidence("incumbent"), new, unproven), personas={"essayist": curious})
+    assert {decide(found, request(f"c-{n}")).profile.slug for n in range(30)} == {"new"}

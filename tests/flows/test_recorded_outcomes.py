@@ -100,7 +100,11 @@ def expect(rows: list[dict[str, str]], times: int, sla_ms: int) -> Expected:
 def justified(persona: str, table: dict[str, Expected]) -> dict[str, list[float]]:
     """The profiles that meet the SLA, with the highest and lowest score they can have, by the formulas."""
     sla: dict[str, Any] = PERSONAS[persona]
-    reference = table[slug(str(sla["default"]))].cost
+    default = table[slug(str(sla["default"]))]
+    reference = default.cost
+    default_fails = wilson(default.success * default.n, default.n, +1) < float(
+        sla["min_success_rate"]
+    ) or wilson(default.violations, default.n, -1) > float(sla["max_safety_violation_rate"])
     scores = {}
     for profile, e in table.items():
         lower = wilson(e.success * e.n, e.n, -1)
@@ -110,6 +114,7 @@ def justified(persona: str, table: dict[str, Expected]) -> dict[str, list[float]
             and lower >= limit
             and wilson(e.slower, e.n, +1) <= 0.05
             and wilson(e.violations, e.n, +1) <= float(sla["max_safety_violation_rate"])
+            and (e.cost <= reference or default_fails)
         )
         if passes:
             cost = max(1 - float(e.cost / reference), 0)
@@ -131,8 +136,9 @@ def assert_in_order(eligible: list[str], scores: dict[str, list[float]]) -> None
 
 
 @pytest.fixture
-def loaded(door: ClickHouse) -> datetime:
-    """The demo's catalogue and exactly 24 hours of its telemetry, rolled up and scored."""
+def loaded(door: ClickHouse, settings: Any) -> datetime:
+    """The demo's catalogue and exactly 24 hours of its telemetry, rolled up and scored, each persona by itself."""
+    settings.PERSONAS_LEND = False
     load_catalogue()
     # A held-out or exploring conversation would get what no ranking justifies.
     Persona.objects.update(holdout_share=0, exploration_share=0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection
 
-from catalog.models import ScopeDefault
+from catalog.models import Persona, ScopeDefault
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import Flag
 from routing import bundle as bundles
@@ -150,3 +150,29 @@ def test_while_the_database_is_away_the_last_bundle_stands(monkeypatch: pytest.M
     assert keeper.current() is first
     with pytest.raises(DatabaseError):
         BundleKeeper(refresh_seconds=0).current()
+
+
+@pytest.mark.parametrize("lends", [True, False])
+def test_a_record_under_other_personas_proves_what_few_samples_alone_do_not(
+    clickhouse: ClickHouse, settings: Any, lends: bool
+) -> None:
+    settings.PERSONAS_LEND = lends
+    factories.scope()
+    factories.persona("coder")
+    # How often anything is unsafe under a persona it must show itself: 30 samples speak for no small limit.
+    Persona.objects.update(max_safety_violation_rate="0.2")
+    for slug in ("cheap", "other"):
+        factories.profile(slug)
+    told = [
+        factories.event(
+            profile=profile, persona=persona, cost_usd=cost, latency_ms=1000, success=number % 5 > 0
+        )
+        for profile, cost in (("gpt-5.4", "0.01"), ("cheap", "0.001"), ("other", "0.002"))
+        for persona, count in (("coder", 200), ("essayist", 25))
+        for number in range(count)
+    ]
+    run_pipeline(clickhouse, told, NOW)
+    snapshot = read_snapshot(write_snapshot(clickhouse, NOW))
+    cards = {card.profile: card for card in snapshot.scopes["aurora", "essayist"].scorecards}
+    assert (cards["cheap"].eligible, cards["cheap"].requests) == (lends, 25)
+    assert ("lent by other personas" in cards["cheap"].gates[0].sentence()) is lends

@@ -98,6 +98,10 @@ def _why_lost(card: Mapping[str, Any]) -> tuple[list[str], str | None]:
     if card["contrast"]:
         lost, _, wins = card["contrast"]["sentence"].partition("; ")
         return [lost], wins or None
+    if card["eligible"] and card["rank"] != 1:
+        return [
+            "lost to those before it, whatever its score: costs more than the default, or no rules are kept"
+        ], None
     # The clauses stand in a column of their own, with their sentences.
     told = {gate["sentence"] for gate in card["gates"]}
     broken = [gate["clause"] for gate in card["gates"] if gate["verdict"] != "PASS"]

@@ -47,7 +47,7 @@ __all__ = [
 
 def decide(bundle: Bundle, request: SelectionRequest) -> Decision:
     """Raises SelectionProblem when there is nothing that may be given."""
-    case = _examine(bundle, request, view_of)
+    case = examine(bundle, request, view_of)
     return _decision(case, _choose(case))
 
 
@@ -65,7 +65,7 @@ class Outcome:
 def outcome(bundle: Bundle, request: SelectionRequest) -> Outcome:
     """What ``decide`` gives, for who asks for many scopes: nothing is told of candidates. Raises SelectionProblem when
     ``decide`` does."""
-    case = _examine(bundle, request, glance_at)
+    case = examine(bundle, request, glance_at)
     choice = _choose(case)
     profile = _given(case, choice)
     return Outcome(profile.slug, choice.reason, choice.override, case.scores)
@@ -82,7 +82,8 @@ def _choose(case: Case) -> Choice:
 _View = Callable[[Bundle, ScopeScores | None, tuple[str, ...], tuple[str, ...]], ScopeView]
 
 
-def _examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
+def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
+    """What the rules look at for one request. Raises SelectionProblem for what there is no case for."""
     tenant = bundle.tenants.get(request.tenant)
     if tenant is None:
         raise SelectionProblem(404, "unknown_tenant", f"There is no tenant '{request.tenant}'.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from routing.choosing import Case, Choice, kill_switch, override_lock, override_prefer, propensity
 from routing.decision import Reason, SelectionProblem, SelectionRequest
-from routing.engine import _examine
+from routing.engine import examine
 from routing.evaluating.observations import Chances
 from routing.policy import Bundle
 from routing.view import glance_at
@@ -26,7 +26,7 @@ _ROUNDING = 1e-9
 def chances(bundle: Bundle, request: SelectionRequest) -> Split:
     """As ``propensity`` in a decision: over all conversations of the scope, in this state, its last profile included.
     Raises SelectionProblem when nobody would get a profile."""
-    case = _examine(bundle, request, glance_at)
+    case = examine(bundle, request, glance_at)
     decided = kill_switch(case) or override_lock(case) or override_prefer(case)
     if decided is not None:
         if decided.profile not in bundle.usable:

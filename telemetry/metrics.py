@@ -110,8 +110,8 @@ def read_totals(
 
 
 def parts_of(span: Span, columns: str) -> tuple[list[str], dict[str, Any]]:
-    """SELECTs of the span's roll-ups, to be joined by UNION ALL and given ``{conditions}``, with their parameters: whole
-    hours from rollup_1h, the ends from rollup_5m. ``columns`` are those of the key."""
+    """SELECTs of the span's roll-ups, to be joined by UNION ALL and given ``{conditions}``, with their parameters:
+    whole hours from rollup_1h, the ends from rollup_5m. ``columns`` are those of the key."""
     first_hour = -(-int(span.start.timestamp()) // 3600) * 3600
     whole_from = span.start + timedelta(seconds=first_hour - span.start.timestamp())
     whole_to = floor(span.end, _HOUR)

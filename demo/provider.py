@@ -155,6 +155,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two packets; the second would wait 40 ms for the first one's acknowledgement.
+    disable_nagle_algorithm = True
     provider: DemoProvider
 
     def log_message(self, *_: Any) -> None:

@@ -11,7 +11,7 @@ SLOW ?= 0
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres faults lint services bench requirements clean
+.PHONY: help run test test-postgres faults lint services bench report notebook requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,12 @@ services: ## Install the servers and the browser that tests use (Debian, root)
 
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench
+
+report: $(STAMP)-run ## Run the demo's load with the flag off, then on; writes docs/reports/cost-performance.md (ARGS=--help)
+	@$(BIN)/python -m demo.report $(ARGS)
+
+notebook: $(STAMP)-dev ## Run notebooks/cost_success_analysis.ipynb again, in place
+	$(BIN)/python -m notebooks
 
 requirements: $(STAMP)-dev ## Resolve the pinned requirements files again from the .in files
 	for set in "" -embedded -dev; do \

@@ -42,7 +42,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--holdout",
         type=_share,
-        default=Decimal("0.33"),
+        default=Decimal("0.4"),
         metavar="SHARE",
         help="kept on the default with the flag on; default %(default)s",
     )

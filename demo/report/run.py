@@ -15,9 +15,7 @@ from demo.report.calls import AFTER, BEFORE, Call, Rolled, read_calls, read_roll
 from demo.report.product import HISTORY, Product, product, settle, turn_on
 from demo.report.traffic import Load, Talk, talks
 from routing.logged.scope import Scope, Span
-from routing.rules import ScoringRules
 from routing.savings_report import Entry, Ledger, read_ledger
-from routing.snapshots import rules_of
 from telemetry.clickhouse import ClickHouse, get_clickhouse
 
 #: The second part is decided in so many rounds, each by a snapshot that knows of the rounds before.
@@ -41,8 +39,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``reported`` is what the worker reported and the service took, ``refused`` what it did not; ``rolled`` is all
-    that the roll-ups hold, the history included. ``delays_ms``: latencies as measured less as recorded."""
+    """``reported`` is how many completions the worker reported, ``refused`` how much the service did not take; ``rolled``
+    is all that the roll-ups hold, the history included. ``delays_ms``: latencies as measured less as recorded."""
 
     wanted: Wanted
     began_at: datetime
@@ -56,7 +54,6 @@ class Found:
     sources: Mapping[str, int]
     delays_ms: Sequence[float]
     ledger: Ledger
-    rules: Mapping[str, ScoringRules]
     defaults: Mapping[str, str]
 
     @property
@@ -99,7 +96,6 @@ def _found(clickhouse: ClickHouse, wanted: Wanted, running: Product, load: Load)
     now = timezone.now()
     span = Span.of(running.began_at, now + timedelta(seconds=1))
     scopes = [Scope(tenant, persona) for tenant in TENANTS for persona in PERSONAS]
-    reported, refused = load.delivered()
     personas = Persona.objects.select_related("default_profile")
     return Found(
         wanted=wanted,
@@ -108,12 +104,11 @@ def _found(clickhouse: ClickHouse, wanted: Wanted, running: Product, load: Load)
         calls=read_calls(clickhouse, scopes, span),
         history=running.history,
         history_usd=running.history_usd,
-        reported=reported,
-        refused=refused,
+        reported=load.reported(),
+        refused=load.refused(),
         rolled=read_rolled(clickhouse, running.began_at - HISTORY, now),
         sources=dict(load.sources),
         delays_ms=load.delays_ms(),
         ledger=read_ledger(clickhouse, span.start.date(), now.date(), tenants=None),
-        rules={persona.slug: rules_of(persona) for persona in personas},
         defaults={persona.slug: persona.default_profile.slug for persona in personas},
     )

@@ -38,8 +38,8 @@ class Talk:
 
 
 def talks(phase: str, count: int, seed: int) -> list[Talk]:
-    """Every tenant as often, since the demo's smallest would tell nothing otherwise; tasks as often as they were recorded.
-    Each phase of a seed has the same conversations, by other names."""
+    """Every tenant as often, since the demo's smallest would tell nothing otherwise; tasks as often as they were
+    recorded. Each phase of a seed has the same conversations, by other names."""
     return list(islice(_drawn(phase, seed), count))
 
 
@@ -96,10 +96,13 @@ class Load:
                 logging.getLogger(__name__).warning("completions wait: %s", failure)
                 self._stopping.wait(0.5)
 
-    def delivered(self) -> tuple[int, int]:
-        """How many completions and decisions of the worker's own the service took, and how many it refused."""
-        backlog = self._outbox.backlog()
-        return backlog.delivered, backlog.refused
+    def reported(self) -> int:
+        """How many completions the worker reported."""
+        return self._outbox.completions
+
+    def refused(self) -> int:
+        """How many of its reports the service refused."""
+        return self._outbox.backlog().refused
 
     def delays_ms(self) -> list[float]:
         """Of each answered call, its latency as measured less as recorded, in milliseconds: what this run adds."""
@@ -151,8 +154,14 @@ class StretchedOutbox(Outbox):
     def __init__(self, folder: Path, speed: float) -> None:
         super().__init__(folder)
         self._speed = speed
+        self._counting = threading.Lock()
+        self.completions = 0
 
     def put(self, kind: Kind, payload: dict[str, Any], key: str | None = None) -> bool:
         if kind is Kind.COMPLETION:
             payload = {**payload, "latency_ms": round(payload["latency_ms"] * self._speed)}
-        return super().put(kind, payload, key)
+        is_new = super().put(kind, payload, key)
+        if is_new and kind is Kind.COMPLETION:
+            with self._counting:
+                self.completions += 1
+        return is_new

@@ -1,6 +1,7 @@
 """Laws that hold for any bundle and conversation."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import orjson
 from hypothesis import given
@@ -59,7 +60,11 @@ def test_candidates_are_shown_in_order_of_rank_and_only_usable_ones_have_one(fou
     assert [card["rank"] for card in eligible] == list(range(1, len(eligible) + 1))
     assert {card["profile"] for card in eligible} <= set(found.usable)
     assert all(bool(card["why_not"]) is not card["eligible"] for card in shown)
-    assert all((card["contrast"] is None) == (card["rank"] in (None, 1)) for card in shown)
+    assert all(card["rank"] not in (None, 1) for card in shown if card["contrast"])
+    costs = {card["profile"]: Decimal(card["cost_per_completion"] or 0) for card in shown}
+    for card in eligible[1:]:
+        # Who costs more than the default lost by that: no lever is named.
+        assert card["contrast"] or costs[card["profile"]] > costs["incumbent"]
 
 
 @given(bundles, st.text(min_size=1, max_size=20))

@@ -40,9 +40,10 @@ def judge(essays: tuple[Side, Side, Change], everything: tuple[Side, Side, Chang
         Criterion(
             "essay-like completions cost 15% less or better", essay.cost_share, cheaper(essay.cost_share)
         ),
-        Criterion("besides: no fewer of them succeed", essay.success, no_fewer(essay.success)),
         Criterion("no more safety violations", whole.safety, no_more(whole.safety)),
         _escalations(before, after, whole),
+        Criterion("besides: no fewer essay-like completions succeed", essay.success, no_fewer(essay.success)),
+        Criterion("besides: no fewer of all completions succeed", whole.success, no_fewer(whole.success)),
     ]
 
 

@@ -39,8 +39,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """``reported`` is how many completions the worker reported, ``refused`` how much the service did not take; ``rolled``
-    is all that the roll-ups hold, the history included. ``delays_ms``: latencies as measured less as recorded."""
+    """``reported`` is how many completions the worker reported, ``refused`` how much the service did not take;
+    ``rolled`` is all that the roll-ups hold, the history included. ``delays_ms``: latencies measured less recorded."""
 
     wanted: Wanted
     began_at: datetime

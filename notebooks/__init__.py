@@ -1,0 +1,1 @@
+"""Notebooks over the bundled recordings, and what runs them (`make notebook`)."""

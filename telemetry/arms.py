@@ -187,14 +187,14 @@ def _is_due(mark: _Mark, last: tuple[str, int] | None, now: datetime) -> bool:
 
 def _marks(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datetime, _Mark]:
     """By day with completions. They are read before the completions themselves: what comes in between makes it another
-    text next time."""
+    text next time. They are quick to read, so that a ClickHouse that never answers holds the worker for a usual query's
+    time and not for a recompute's."""
     completions = clickhouse.query(
         """
         SELECT toStartOfDay(occurred_at) AS day, count() AS n, max(received_us) AS newest FROM completions
         WHERE occurred_at >= %(first)s AND occurred_at < %(end)s GROUP BY day
         """,
         {"first": first, "end": end},
-        timeout=_TIMEOUT,
     )
     decisions = {
         row["day"]: f"{row['n']}@{row['newest']}"
@@ -204,7 +204,6 @@ def _marks(clickhouse: ClickHouse, first: datetime, end: datetime) -> dict[datet
             WHERE decided_at >= %(first)s AND decided_at < %(end)s GROUP BY day
             """,
             {"first": first - LOOKBACK, "end": end},
-            timeout=_TIMEOUT,
         )
     }
     looked_at = [_DAY * back for back in range(LOOKBACK.days + 1)]

@@ -19,6 +19,8 @@ class Verdict(StrEnum):
     MET = "met"
     NOT_MET = "not met"
     CANNOT_TELL = "cannot be told at this n"
+    #: However many conversations there are.
+    NOT_RECORDED = "cannot be told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _escalations(before: Side, after: Side, whole: Change) -> Criterion:
         return Criterion(
             asked,
             None,
-            Verdict.CANNOT_TELL,
+            Verdict.NOT_RECORDED,
             "the recorded outcomes tell of no escalation, whatever is chosen",
         )
     return Criterion(asked, whole.escalation, no_more(whole.escalation))

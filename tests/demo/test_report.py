@@ -329,6 +329,6 @@ def test_escalations_that_nobody_recorded_prove_nothing() -> None:
         [found] = [one for one in judge(pair, pair) if "escalations" in one.asked]
         return found.verdict, found.because
 
-    assert verdict()[0] is Verdict.CANNOT_TELL
+    assert verdict()[0] is Verdict.NOT_RECORDED
     assert "no escalation" in verdict()[1]
     assert verdict(escalated=True) == (Verdict.NOT_MET, "")

@@ -77,7 +77,7 @@ def test_the_flag_is_flipped_after_a_preview_and_taken_back_from_the_toast(cente
     page = center.page
     center.open(f"{CENTER}flags/")
     panel = open_panel(page, "#open-flag")
-    assert page.evaluate("document.activeElement.tagName") == "H3"
+    expect(page.locator("h3:focus")).to_have_count(1)
     panel.locator("input[value=off]").check()
     panel.locator(".preview", has_text="2 switch profile").wait_for()
     look(center, "flag-panel")
@@ -92,7 +92,7 @@ def test_the_flag_is_flipped_after_a_preview_and_taken_back_from_the_toast(cente
     toast = told(page, f"{AUTO_MODEL_SELECTION} is off.")
     expect(page.locator("#governed .flag-big")).to_have_text("off")
     expect(page.locator("#state .flag-off")).to_have_text("off")
-    assert page.evaluate("document.activeElement.id") == "open-flag"
+    expect(page.locator("[id='open-flag']")).to_be_focused()
     assert AuditEntry.objects.count() == 1
     look(center, "flag-toast")
     toast.locator("button", has_text="Undo").click()
@@ -132,8 +132,8 @@ def test_somebody_faster_is_shown_beside_ones_own(center: Console) -> None:
     page.locator("[data-open-panel] .banner", has_text="Changed by user:carl").wait_for()
     look(center, "conflict")
     page.keyboard.press("Escape")
-    assert page.locator("[data-open-panel]").count() == 0
-    assert page.evaluate("document.activeElement.id") == "kill-aurora"
+    expect(page.locator("[data-open-panel]")).to_have_count(0)
+    expect(page.locator("[id='kill-aurora']")).to_be_focused()
     center.complaints[:] = [one for one in center.complaints if "409" not in one]
 
 
@@ -141,7 +141,7 @@ def test_a_search_for_a_tenant_is_a_deep_link_and_polling_leaves_it_alone(center
     page = center.page
     center.open(f"{CENTER}flags/")
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.id") == "q"
+    expect(page.locator("[id='q']")).to_be_focused()
     page.keyboard.type("bor")
     page.keyboard.press("Enter")
     page.wait_for_url("**q=bor**")
@@ -247,7 +247,7 @@ def test_telemetry_and_a_conversation_are_told(center: Console) -> None:
     look(center, "telemetry")
     # What is open stays open while it is asked again.
     page.wait_for_timeout(11_000)
-    assert page.locator("#quarantine details[open]").count() == 1
+    expect(page.locator("#quarantine details[open]")).to_have_count(1)
     center.open(f"{CENTER}conversations/")
     page.fill("#id", "c-1")
     page.keyboard.press("Enter")
@@ -275,4 +275,4 @@ def test_hostile_text_is_inert_wherever_it_is_shown(center: Console) -> None:
         assert page.locator("img[src=x]").count() == 0, path
         assert page.title() != "owned", path
     center.open(f"{CENTER}audit/undo?actor={evil.name}&since=2026-01-01")
-    assert page.locator("img[src=x]").count() == 0
+    expect(page.locator("img[src=x]")).to_have_count(0)

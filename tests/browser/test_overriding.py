@@ -67,7 +67,7 @@ def test_an_override_takes_three_clicks_and_is_in_the_log_within_ten_seconds(cen
     page, click = center.page, Clicks(center.page)
     click("#override-scope-aurora-essayist")
     page.wait_for_selector("[data-open-panel]")
-    assert page.evaluate("document.activeElement.id") == "panel-title-scope-aurora-essayist"
+    expect(page.locator("[id='panel-title-scope-aurora-essayist']")).to_be_focused()
     click(page.locator(f"{CARD} input[name=profile][value=incumbent]"))
     preview = page.locator(f"{CARD} .preview")
     preview.locator(".diff").wait_for()
@@ -86,7 +86,7 @@ def test_an_override_takes_three_clicks_and_is_in_the_log_within_ten_seconds(cen
     assert "1 overridden" in page.inner_text("#counts")
     assert toast.evaluate("node => node.closest('[role=status]') !== null")
     # The card's button is where one was.
-    assert page.evaluate("document.activeElement.id") == "override-scope-aurora-essayist"
+    expect(page.locator("[id='override-scope-aurora-essayist']")).to_be_focused()
 
 
 def test_undo_in_the_toast_takes_it_back_and_says_so(center: Console) -> None:
@@ -125,7 +125,7 @@ def test_a_double_click_makes_one_change(center: Console) -> None:
     told(page, "is in effect")
     page.wait_for_timeout(500)
     assert Override.objects.count() == 1
-    assert page.locator(".toast").count() == 1
+    expect(page.locator(".toast")).to_have_count(1)
 
 
 def test_a_conflict_shows_both_and_keeps_what_was_typed(center: Console) -> None:
@@ -152,7 +152,7 @@ def test_the_whole_of_it_by_keyboard_alone(center: Console) -> None:
     page = center.page
     keys = page.keyboard
     keys.press("/")
-    assert page.evaluate("document.activeElement.id") == "q"
+    expect(page.locator("[id='q']")).to_be_focused()
     keys.type("aurora")
     one_card(page)
     assert "q=aurora" in page.url
@@ -162,8 +162,8 @@ def test_the_whole_of_it_by_keyboard_alone(center: Console) -> None:
     keys.press("o")
     page.wait_for_selector("[data-open-panel]")
     keys.press("Escape")
-    assert page.locator("[data-open-panel]").count() == 0
-    assert page.evaluate("document.activeElement.id") == "override-scope-aurora-essayist"
+    expect(page.locator("[data-open-panel]")).to_have_count(0)
+    expect(page.locator("[id='override-scope-aurora-essayist']")).to_be_focused()
     keys.press("Enter")
     page.wait_for_selector("[data-open-panel]")
     for _ in range(30):
@@ -230,14 +230,14 @@ def test_filters_are_deep_links_and_the_back_button_brings_whole_pages(center: C
     page.go_back()
     page.wait_for_selector("#q")
     assert page.input_value("#q") == "borealis"
-    assert page.locator("#header").count() == 1
+    expect(page.locator("#header")).to_have_count(1)
     one_card(page)
     page.go_forward()
     page.wait_for_selector("h1:has-text('borealis × essayist')")
     page.go_back()
     one_card(page)
     page.reload()
-    assert page.locator(".card").count() == 1
+    expect(page.locator(".card")).to_have_count(1)
 
 
 def test_polling_rests_while_a_panel_is_open(center: Console) -> None:

@@ -139,7 +139,7 @@ def test_the_range_is_in_the_address_and_the_back_button_works(scope: Console) -
     page.go_back()
     expect(page.locator(".ranges [aria-current]")).to_have_text("24 hours")
     page.wait_for_selector(".chart canvas")
-    assert page.locator("h1").count() == 1
+    expect(page.locator("h1")).to_have_count(1)
     opened(scope, "?range=7d")
     expect(page.locator(".ranges [aria-current]")).to_have_text("7 days")
 
@@ -147,15 +147,15 @@ def test_the_range_is_in_the_address_and_the_back_button_works(scope: Console) -
 def test_why_opens_below_its_decision_and_escape_gives_the_focus_back(scope: Console) -> None:
     page = opened(scope)
     row = Selection.objects.order_by("-pk")[0]
-    assert page.locator(".decisions > li").count() == 3
+    expect(page.locator(".decisions > li")).to_have_count(3)
     page.click(f"#why-{row.decision_id}")
     panel = page.locator(f"#explained-{row.decision_id} [data-open-panel]")
     expect(panel).to_contain_text("Why cheap?")
     expect(panel).to_contain_text("equal, byte for byte")
-    assert page.evaluate("document.activeElement.id") == f"told-{row.decision_id}"
+    expect(page.locator(f"[id='told-{row.decision_id}']")).to_be_focused()
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
-    assert page.evaluate("document.activeElement.id") == f"why-{row.decision_id}"
+    expect(page.locator(f"[id='why-{row.decision_id}']")).to_be_focused()
 
 
 def test_an_open_explanation_stays_while_new_decisions_come(scope: Console) -> None:
@@ -165,7 +165,7 @@ def test_an_open_explanation_stays_while_new_decisions_come(scope: Console) -> N
     page.wait_for_selector(".decisions [data-open-panel]")
     decide(5)
     page.wait_for_timeout(11_000)
-    assert page.locator(".decisions [data-open-panel]").count() == 1
+    expect(page.locator(".decisions [data-open-panel]")).to_have_count(1)
     page.keyboard.press("Escape")
     page.locator(".decisions", has_text="talk-4").wait_for(timeout=12_000)
 

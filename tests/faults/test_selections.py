@@ -68,7 +68,7 @@ def test_1_with_clickhouse_stopped_metrics_grow_old_give_the_default_and_recover
     answered_by(told, "ClickHouse stopped", "ranked", "telemetry_stale")
     assert told.reasons["telemetry_stale"]
     # Other scopes' newest completions are a few seconds younger.
-    wait_until(lambda: not safety(product)["ok"], "readiness tells that the flag is not safe", timeout=60)
+    wait_until(lambda: not safety(product)["ok"], "readiness tells that the flag is not safe", timeout=180)
     assert (safety(product)["telemetry"], safety(product)["cause"]) == ("stale", "clickhouse_down")
     product.clickhouse.server.start()
     now = datetime.now(UTC)
@@ -99,7 +99,7 @@ def test_3_a_stopped_redis_is_not_felt_by_selections_and_the_pipeline_goes_on_af
         product.redis.server.start()
         time.sleep(1)
     answered_by(told, "Redis stopped", "ranked")
-    wait_until(lambda: count(product) == 0, "everything is published", timeout=60)
+    wait_until(lambda: count(product) == 0, "everything is published", timeout=180)
 
 
 def test_4_a_restarted_postgresql_costs_no_answer_and_no_decision(product: Product) -> None:
@@ -109,7 +109,7 @@ def test_4_a_restarted_postgresql_costs_no_answer_and_no_decision(product: Produ
         time.sleep(3)
     answered_by(told, "PostgreSQL restarted", "ranked")
     wait_until(
-        lambda: missing_decisions(product, told) == set(), "every answered decision is stored", timeout=60
+        lambda: missing_decisions(product, told) == set(), "every answered decision is stored", timeout=180
     )
 
 
@@ -172,7 +172,7 @@ def test_7_the_publisher_killed_50_times_leaves_every_decision_in_clickhouse_onc
         )
     assert done.returncode == 0, done.stderr
     answered_by(told, f"publisher: {done.stdout.strip()}", "ranked")
-    wait_until(lambda: count(product) == 0, "everything is published", timeout=60)
+    wait_until(lambda: count(product) == 0, "everything is published", timeout=180)
     assert missing_decisions(product, told) == set()
     [row] = product.door().query(
         "SELECT count() AS n, uniqExact(decision_id) AS different, countIf(replay = 'equal') AS equal "

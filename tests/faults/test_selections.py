@@ -68,7 +68,7 @@ def test_1_with_clickhouse_stopped_metrics_grow_old_give_the_default_and_recover
     answered_by(told, "ClickHouse stopped", "ranked", "telemetry_stale")
     assert told.reasons["telemetry_stale"]
     # Other scopes' newest completions are a few seconds younger.
-    wait_until(lambda: not safety(product)["ok"], "readiness tells that the flag is not safe", timeout=180)
+    wait_until(lambda: not safety(product)["ok"], "readiness tells that the flag is not safe", timeout=60)
     assert (safety(product)["telemetry"], safety(product)["cause"]) == ("stale", "clickhouse_down")
     product.clickhouse.server.start()
     now = datetime.now(UTC)

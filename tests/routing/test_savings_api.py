@@ -185,7 +185,7 @@ def test_from_real_decisions_and_their_completions(client: Client, door: ClickHo
             )
         )
     held = Selection.objects.filter(reason="holdout").count()
-    assert 30 <= held <= 50
+    assert 20 <= held <= 60  # 4.5 standard deviations: which are held depends on the flag's salt
     run_pipeline(door, events, now)
     publish(door, most=100)
     assert tasks.update_savings() >= 1

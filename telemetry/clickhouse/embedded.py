@@ -24,7 +24,7 @@ from telemetry.clickhouse.errors import (
     refusal,
 )
 from telemetry.clickhouse.interface import ClickHouse, EmbeddedAddress, identifier
-from telemetry.clickhouse.types import json_decoder, refused_by, rows_of
+from telemetry.clickhouse.types import json_decoder, refused_by, rows_of, tuples_of
 
 # Makes JSON exact: numbers a reader would round are quoted, times do not depend on a zone.
 _SESSION_SETTINGS = (
@@ -79,6 +79,16 @@ class EmbeddedClickHouse(ClickHouse):
         described = [(column["name"], column["type"]) for column in document["meta"]]
         decoders = [json_decoder(type_name) for _, type_name in described]
         return rows_of([name for name, _ in described], zip(*document["data"], strict=True), decoders)
+
+    def stream(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        statement = bind(sql, params)
+        with self._session(timeout) as session:
+            # Each piece is a document of its own: names, types, rows.
+            for piece in session.send_query(statement, "JSONCompactEachRowWithNamesAndTypes"):
+                _, types, *rows = map(orjson.loads, piece.bytes().splitlines())
+                yield tuples_of(zip(*rows, strict=True), [json_decoder(type_name) for type_name in types])
 
     def execute(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -36,6 +36,13 @@ class ClickHouse(ABC):
         Types are the same on every engine: DateTime is an aware datetime in UTC, Array is a tuple,
         Decimal a Decimal, UUID a UUID, Enum a str, NULL None.
         """
+
+    @abstractmethod
+    def stream(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """The same rows in pieces of some thousands, as tuples in the order of the SELECT's columns, for what would
+        not fit into memory. ``timeout`` is for all of it. This thread asks nothing else until it has ended."""
 
     @abstractmethod
     def execute(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from math import ceil
 from time import monotonic
 from typing import Any
@@ -25,13 +26,15 @@ from telemetry.clickhouse.errors import (
     refusal,
 )
 from telemetry.clickhouse.interface import ClickHouse, NativeAddress, identifier
-from telemetry.clickhouse.types import native_decoder, rows_of
+from telemetry.clickhouse.types import native_decoder, rows_of, tuples_of
 
 # Its warnings come with a traceback per failed connection and say what is raised here anyway.
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 # The server, which can free what a late query holds, gets this much longer to say so itself (seconds).
 _GRACE = 0.25
+# Rows that a stream holds at a time.
+_STREAMED = 8192
 # Servers before this read max_execution_time as whole seconds.
 _FRACTIONAL_LIMITS = (20, 1)
 
@@ -171,6 +174,18 @@ class NativeClickHouse(ClickHouse):
             )
             decoders = [native_decoder(type_name) for _, type_name in described]
             return rows_of([name for name, _ in described], columns, decoders)
+
+    def stream(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        statement = bind(sql, params)
+        with self._client(timeout) as (client, settings):
+            rows = client.execute_iter(
+                statement, with_column_types=True, settings=settings | {"max_block_size": _STREAMED}
+            )
+            decoders = [native_decoder(type_name) for _, type_name in next(rows)]
+            while piece := list(islice(rows, _STREAMED)):
+                yield tuples_of(zip(*piece, strict=True), decoders)
 
     def execute(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None

@@ -21,13 +21,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def rows_of(
     names: Sequence[str], columns: Iterable[Iterable[Any]], decoders: Sequence[Decoder | None]
 ) -> list[dict[str, Any]]:
-    """Decode column by column (one decision per column, not per value) and turn into dicts."""
+    """Rows as dicts, from the columns' raw values."""
+    return [dict(zip(names, row, strict=True)) for row in tuples_of(columns, decoders)]
+
+
+def tuples_of(columns: Iterable[Iterable[Any]], decoders: Sequence[Decoder | None]) -> list[tuple[Any, ...]]:
+    """Decode column by column (one decision per column, not per value)."""
     # An answer without rows may come without columns too.
     decoded = [
         column if decode is None else map(decode, column)
         for column, decode in zip(columns, decoders, strict=False)
     ]
-    return [dict(zip(names, row, strict=True)) for row in zip(*decoded, strict=True)]
+    return list(zip(*decoded, strict=True))
 
 
 @lru_cache(maxsize=1024)

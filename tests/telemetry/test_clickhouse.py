@@ -251,6 +251,26 @@ def test_eight_threads_insert_every_row_once(empty_clickhouse: ClickHouse) -> No
     ]
 
 
+def test_a_streamed_answer_has_the_same_rows_in_pieces(empty_clickhouse: ClickHouse) -> None:
+    scratch(empty_clickhouse, "Nullable(Decimal(18, 9))")
+    rows = [(n, Decimal(n) / 4 if n % 3 else None) for n in range(30_000)]
+    empty_clickhouse.insert("t", ["n", "v"], rows)
+    sql = "SELECT n, v FROM t WHERE n >= %(from)s"
+    pieces = list(empty_clickhouse.stream(sql, {"from": 0}, timeout=30))
+    assert sorted(row for piece in pieces for row in piece) == rows
+    assert list(empty_clickhouse.stream(sql, {"from": 30_000}, timeout=30)) == []
+
+
+def test_a_stream_that_fails_or_is_left_midway_harms_no_later_question(empty_clickhouse: ClickHouse) -> None:
+    numbers = "SELECT number FROM numbers(200000)"
+    for _ in empty_clickhouse.stream(numbers, timeout=30):
+        break
+    assert empty_clickhouse.query("SELECT 1 AS x") == [{"x": 1}]
+    with pytest.raises(ClickHouseQueryError):
+        list(empty_clickhouse.stream("SELECT throwIf(number = 150000) FROM numbers(200000)", timeout=30))
+    assert empty_clickhouse.query("SELECT 2 AS x") == [{"x": 2}]
+
+
 def test_a_closed_door_opens_again_by_itself(empty_clickhouse: ClickHouse) -> None:
     empty_clickhouse.ping()
     empty_clickhouse.close()

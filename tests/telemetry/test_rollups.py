@@ -287,7 +287,7 @@ class Absent(ClickHouse):
     def _gone(self, *_: Any, **__: Any) -> Any:
         raise ClickHouseUnavailable("not there")
 
-    version = query = execute = insert = ensure_database = close = _gone
+    version = query = stream = execute = insert = ensure_database = close = _gone
 
 
 def test_while_clickhouse_is_away_everything_waits_in_the_spool_in_order() -> None:

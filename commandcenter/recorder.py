@@ -23,11 +23,15 @@ from catalog.models import TenantGrant
 from catalog.versions import VersionedModel, bump_version
 from overrides import audit, services, states
 from overrides.audit import Actor
-from overrides.models import AuditEntry, FlagTenant, KillSwitch, Override
+from overrides.models import AuditEntry, FlagScope, FlagTenant, KillSwitch, Override
 from overrides.states import State
 
 #: Told as part of the row that this field names.
-_HANGING: dict[type[models.Model], str] = {FlagTenant: "flag", TenantGrant: "user"}
+_HANGING: dict[type[models.Model], str] = {
+    FlagTenant: "flag",
+    FlagScope: "flag",
+    TenantGrant: "user",
+}
 #: Changes of these alone are no news.
 _BOOKKEEPING = {"last_login", "updated_at", "modified"}
 

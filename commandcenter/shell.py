@@ -76,7 +76,12 @@ def state_of(who: Caller, now: datetime) -> State:
         mode=settings.MODE.value,
         flag=flag_sentence(flag),
         flag_is_on=flag.everyone is not False
-        and bool(flag.everyone or flag.percent or any(flag.tenants.values())),
+        and bool(
+            flag.everyone
+            or flag.percent
+            or any(flag.tenants.values())
+            or any(any(shares.values()) for shares in flag.scopes.values())
+        ),
         killed_all=standing.killed_all,
         killed=tuple(sorted(filter(who.may_see, standing.killed))),
         freshness=overall.value,
@@ -89,7 +94,8 @@ def flag_sentence(flag: FlagRow | FlagState) -> str:
     """The flag in a few words: "on for everybody", "off", "5% of conversations"."""
     if flag.everyone is not None:
         return "on for everybody" if flag.everyone else "off"
-    own = f", {len(flag.tenants)} tenants with a share of their own" if flag.tenants else ""
+    tenants = len({*flag.tenants, *flag.scopes})
+    own = f", {tenants} tenants with a share of their own" if tenants else ""
     if flag.percent == 0:
         return f"off{own}"
     return f"{flag.percent:g}% of conversations{own}"

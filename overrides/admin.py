@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from waffle.models import Sample, Switch
 
 from catalog.lookonly import LookOnly
-from overrides.models import AuditEntry, ChangeRequest, Flag, FlagTenant, KillSwitch, Override
+from overrides.models import AuditEntry, ChangeRequest, Flag, FlagScope, FlagTenant, KillSwitch, Override
 
 # Only flags are used here; a switch or sample page would promise what nothing reads.
 for unused in (Sample, Switch):
@@ -22,12 +22,18 @@ class FlagTenantInline(admin.TabularInline[FlagTenant, Any]):
     autocomplete_fields = ["tenant"]
 
 
+class FlagScopeInline(admin.TabularInline[FlagScope, Any]):
+    model = FlagScope
+    extra = 0
+    autocomplete_fields = ["tenant", "persona"]
+
+
 @admin.register(Flag)
 class FlagAdmin(admin.ModelAdmin[Flag]):
     list_display = ["name", "everyone", "rollout_percent", "tenant_rows", "note", "modified"]
     search_fields = ["name", "note"]
     fields = ["name", "everyone", "rollout_percent", "note"]
-    inlines = [FlagTenantInline]
+    inlines = [FlagTenantInline, FlagScopeInline]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(tenant_count=Count("tenant_rollouts"))

@@ -7,7 +7,7 @@ from catalog.tenancy import Tenants
 
 
 def seen(state: Any, tenants: Tenants) -> Any:
-    """The state as a caller of these tenants (None: all) may see it: a flag's names each tenant with its share, also
+    """The state as a caller of these tenants (None: all) may see it: a flag's names each tenant with its shares, also
     where a change was about one of them alone."""
     if tenants is None:
         return state
@@ -17,6 +17,6 @@ def seen(state: Any, tenants: Tenants) -> Any:
 
 
 def _member(name: str, value: Any, tenants: frozenset[str]) -> Any:
-    if name == "tenants" and isinstance(value, Mapping):
+    if name in ("tenants", "scopes") and isinstance(value, Mapping):
         return {slug: share for slug, share in value.items() if slug in tenants}
     return seen(value, tenants)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ValidationError
 
 from catalog.models import ModelProfile, Persona, PriceRevision, ScopeDefault, Tenant, TenantGrant
-from overrides.models import FlagTenant
+from overrides.models import FlagScope, FlagTenant
 from overrides.values import plain
 
 
@@ -82,10 +82,7 @@ def set_flag_tenants(flag: Any, wanted: Mapping[str, Any]) -> None:
         # Rows are deleted as a set: the policy version goes up with it.
         flag.tenant_rollouts.filter(tenant__slug__in=gone).delete()
     for slug, percent in wanted.items():
-        try:
-            share = Decimal(str(percent))
-        except InvalidOperation:
-            raise ValidationError({"tenants": f"{slug}: a percentage, 0 to 100."}) from None
+        share = _percentage("tenants", slug, percent)
         if standing.get(slug) == share:
             continue
         whose = named(Tenant, "tenants", slug)
@@ -95,6 +92,45 @@ def set_flag_tenants(flag: Any, wanted: Mapping[str, Any]) -> None:
         row.rollout_percent = share
         row.full_clean()
         row.save()
+
+
+def flag_scopes(flag: Any) -> dict[str, dict[str, Any]]:
+    """Tenant to persona to percentage."""
+    rows = flag.scope_rollouts.values_list("tenant__slug", "persona__slug", "rollout_percent")
+    found: dict[str, dict[str, Any]] = {}
+    for tenant, persona, percent in rows:
+        found.setdefault(tenant, {})[persona] = plain(percent)
+    return found
+
+
+def set_flag_scopes(flag: Any, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    standing, new = _by_scope(flag_scopes(flag)), _by_scope(wanted)
+    for tenant, persona in sorted(standing.keys() - new.keys()):
+        flag.scope_rollouts.filter(tenant__slug=tenant, persona__slug=persona).delete()
+    for (tenant, persona), share in new.items():
+        if standing.get((tenant, persona)) == share:
+            continue
+        whose, which = named(Tenant, "scopes", tenant), named(Persona, "scopes", persona)
+        row = FlagScope.objects.filter(flag=flag, tenant=whose, persona=which).first()
+        row = row or FlagScope(flag=flag, tenant=whose, persona=which)
+        row.rollout_percent = share
+        row.full_clean()
+        row.save()
+
+
+def _by_scope(shares: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Decimal]:
+    return {
+        (tenant, persona): _percentage("scopes", f"{tenant} × {persona}", percent)
+        for tenant, of in shares.items()
+        for persona, percent in of.items()
+    }
+
+
+def _percentage(member: str, whose: str, percent: Any) -> Decimal:
+    try:
+        return Decimal(str(percent))
+    except InvalidOperation:
+        raise ValidationError({member: f"{whose}: a percentage, 0 to 100."}) from None
 
 
 def _codes(permissions: Any) -> list[str]:

@@ -26,9 +26,9 @@ def new_salt() -> str:
 class Flag(VersionedModel, AbstractUserFlag):
     """A waffle flag that rolls out per tenant and by a stable share of conversations.
 
-    ``everyone`` (yes or no) wins; else a tenant's own percentage, else ``rollout_percent``. Waffle's own
-    ``percent`` and ``testing`` stay unused: the first flips per request, the second lets anyone flip the
-    flag by query string.
+    ``everyone`` (yes or no) wins; else a scope's own percentage, else its tenant's own, else
+    ``rollout_percent``. Waffle's own ``percent`` and ``testing`` stay unused: the first flips per request,
+    the second lets anyone flip the flag by query string.
     """
 
     tenancy = EVERYBODYS
@@ -79,6 +79,30 @@ class FlagTenant(PolicyModel):
 
     def __str__(self) -> str:
         return f"{self.tenant}: {self.rollout_percent}%"
+
+
+class FlagScope(PolicyModel):
+    """The rollout percentage of one tenant's conversations with one persona."""
+
+    tenancy = Tenancy("tenant__slug")
+
+    flag = models.ForeignKey(Flag, on_delete=models.CASCADE, related_name="scope_rollouts")
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="flag_scopes")
+    persona = models.ForeignKey(Persona, on_delete=models.CASCADE, related_name="flag_scopes")
+    rollout_percent = models.DecimalField(
+        max_digits=5, decimal_places=2, validators=_PERCENT, help_text="Share of conversations, 0 to 100."
+    )
+
+    class Meta:
+        ordering = ["tenant__slug", "persona__slug"]
+        verbose_name = "scope's rollout"
+        constraints = [
+            models.UniqueConstraint(fields=["flag", "tenant", "persona"], name="flag_once_per_scope"),
+            models.CheckConstraint(condition=_PERCENT_CHECK, name="flag_scope_rollout_percent_range"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant} × {self.persona}: {self.rollout_percent}%"
 
 
 class Override(PolicyModel):
@@ -261,6 +285,13 @@ class AuditEntry(models.Model):
         REJECT = "reject"
         WITHDRAW = "withdraw"
         ROTATE = "rotate"
+        START = "start"
+        ADVANCE = "advance"
+        COMPLETE = "complete"
+        PAUSE = "pause"
+        RESUME = "resume"
+        ROLL_BACK = "roll_back"
+        CANCEL = "cancel"
 
     seq = models.PositiveBigIntegerField(unique=True, help_text="From 1, without a gap.")
     at = models.DateTimeField(db_index=True)

@@ -38,4 +38,8 @@ def _flag(after: dict[str, Any]) -> FlagRow:
         percent=float(after["rollout_percent"]),
         tenants={slug: float(percent) for slug, percent in after["tenants"].items()},
         salt=now.salt,
+        scopes={
+            tenant: {persona: float(percent) for persona, percent in shares.items()}
+            for tenant, shares in after["scopes"].items()
+        },
     )

@@ -10,7 +10,7 @@ from django.db import models, transaction
 from catalog.models import Persona, ScopeDefault, Tenant
 from overrides import audit, four_eyes
 from overrides.audit import Actor
-from overrides.models import AuditEntry, Flag, FlagTenant
+from overrides.models import AuditEntry, Flag, FlagScope, FlagTenant
 from overrides.services import check_reason
 from overrides.states import (
     State,
@@ -100,7 +100,7 @@ def scopes_of(row: models.Model, wanted: Mapping[str, Any] | None = None) -> lis
         return [(row.slug, None)]
     if isinstance(row, Persona):
         return [(None, row.slug)]
-    if isinstance(row, ScopeDefault):
+    if isinstance(row, ScopeDefault | FlagScope):
         return [(row.tenant.slug, row.persona.slug)]
     if isinstance(row, FlagTenant):
         return [(row.tenant.slug, None)]
@@ -110,8 +110,16 @@ def scopes_of(row: models.Model, wanted: Mapping[str, Any] | None = None) -> lis
 
 
 def _touched_by_flag(flag: Any, wanted: Mapping[str, Any] | None) -> list[four_eyes.Scope]:
-    if wanted is None or set(wanted) - {"tenants"}:
+    if wanted is None or set(wanted) - {"tenants", "scopes"}:
         return [(None, None)]
-    now = describe(flag)["tenants"]
-    new = wanted.get("tenants", now)
-    return [(slug, None) for slug in sorted({*now, *new}) if str(now.get(slug)) != str(new.get(slug))]
+    told = describe(flag)
+    now, new = told["tenants"], wanted.get("tenants", told["tenants"])
+    found: list[four_eyes.Scope] = [
+        (slug, None) for slug in sorted({*now, *new}) if str(now.get(slug)) != str(new.get(slug))
+    ]
+    now, new = told["scopes"], wanted.get("scopes", told["scopes"])
+    for tenant in sorted({*now, *new}):
+        old, then = now.get(tenant, {}), new.get(tenant, {})
+        changed = (slug for slug in sorted({*old, *then}) if str(old.get(slug)) != str(then.get(slug)))
+        found += [(tenant, persona) for persona in changed]
+    return found

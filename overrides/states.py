@@ -50,7 +50,10 @@ TOLD: dict[type[models.Model], Mapping[str, Hanger]] = {
     PriceRevision: {},
     ScopeDefault: {},
     ServiceKey: {"tenants": Hanger(hangers.key_tenants, hangers.set_key_tenants)},
-    Flag: {"tenants": Hanger(hangers.flag_tenants, hangers.set_flag_tenants)},
+    Flag: {
+        "tenants": Hanger(hangers.flag_tenants, hangers.set_flag_tenants),
+        "scopes": Hanger(hangers.flag_scopes, hangers.set_flag_scopes),
+    },
     User: {"rights": Hanger(hangers.user_rights, hangers.set_user_rights)},
     Group: {"permissions": Hanger(hangers.group_rights, hangers.set_group_rights)},
 }

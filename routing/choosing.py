@@ -87,7 +87,7 @@ def override_prefer(case: Case) -> Choice | None:
 
 def flag_off(case: Case) -> Choice | None:
     request = case.request
-    if case.bundle.flag.is_on(request.tenant, request.conversation_id):
+    if case.bundle.flag.is_on(request.tenant, request.persona, request.conversation_id):
         return None
     return _default(case, Reason.FLAG_OFF, "Automatic selection is off for this conversation")
 
@@ -200,7 +200,7 @@ def propensity(case: Case, choice: Choice) -> float:
     rest is certain. Never 0 for the profile that was chosen."""
     if choice.reason in _CERTAIN:
         return 1.0
-    on = case.bundle.flag.share(case.request.tenant)
+    on = case.bundle.flag.share(case.request.tenant, case.request.persona)
     held = case.persona.holdout_share
     routes = [(case.default, 1 - on), (case.default, on * held)]
     free = on * (1 - held)

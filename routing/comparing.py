@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from routing.engine import (
     Bundle,
-    FlagState,
     Outcome,
     Reason,
     SelectionProblem,
@@ -93,6 +92,10 @@ def typical(bundle: Bundle) -> Bundle:
         flag,
         percent=_whole(flag.percent),
         tenants={slug: _whole(percent) for slug, percent in flag.tenants.items()},
+        scopes={
+            tenant: {persona: _whole(percent) for persona, percent in shares.items()}
+            for tenant, shares in flag.scopes.items()
+        },
     )
     personas = {
         slug: replace(
@@ -183,7 +186,7 @@ def _card(given: Outcome) -> Scorecard | None:
 
 def _shares(bundle: Bundle, key: Key) -> Shares:
     persona = bundle.personas.get(key.persona)
-    flag: FlagState = bundle.flag
+    on = bundle.flag.share(key.tenant, key.persona)
     if persona is None:
-        return Shares(flag.share(key.tenant), 0.0, 0.0)
-    return Shares(flag.share(key.tenant), persona.holdout_share, persona.exploration_share)
+        return Shares(on, 0.0, 0.0)
+    return Shares(on, persona.holdout_share, persona.exploration_share)

@@ -50,7 +50,7 @@ class FlagSafety:
 
 def flag_is_on(bundle: Bundle) -> bool:
     """Whether some tenant's conversations, or some share of them, are selected for."""
-    return any(bundle.flag.share(slug) > 0 for slug, tenant in bundle.tenants.items() if tenant.enabled)
+    return any(bundle.flag.is_on_somewhere(slug) for slug, tenant in bundle.tenants.items() if tenant.enabled)
 
 
 def flag_safety(bundle: Bundle, now: datetime) -> FlagSafety:

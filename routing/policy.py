@@ -67,25 +67,52 @@ def stable_share(salt: str, tenant: str, conversation_id: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FlagState:
-    """The flag AUTO_MODEL_SELECTION_ENABLED. Percentages are 0 to 100; ``everyone`` None looks at them."""
+    """The flag AUTO_MODEL_SELECTION_ENABLED. Percentages are 0 to 100; ``everyone`` None looks at them: a scope's own
+    (``scopes``: tenant to persona to percentage), else the tenant's own, else ``percent``."""
 
     everyone: bool | None = False
     percent: float = 0.0
     tenants: Mapping[str, float] = field(default_factory=dict)
     salt: str = ""
+    scopes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def is_on(self, tenant: str, conversation_id: str) -> bool:
+    def is_on(self, tenant: str, persona: str, conversation_id: str) -> bool:
         """Never by chance per request; raising a percentage never turns a conversation off."""
-        share = self.share(tenant)
+        share = self.share(tenant, persona)
         if share <= 0 or share >= 1:
             return share >= 1
+        # The persona is not hashed: a scope that gets a share of its own keeps the conversations that it had.
         return stable_share(self.salt, tenant, conversation_id) < share
 
-    def share(self, tenant: str) -> float:
-        """The share of a tenant's conversations that the flag is on for, 0 to 1."""
+    def share(self, tenant: str, persona: str) -> float:
+        """The share of a scope's conversations that the flag is on for, 0 to 1."""
+        own = self.scopes.get(tenant, {}).get(persona)
+        return self.tenant_share(tenant) if own is None else self._share(own)
+
+    def tenant_share(self, tenant: str) -> float:
+        """The same of a tenant's personas without a share of their own."""
+        return self._share(self.tenants.get(tenant, self.percent))
+
+    def is_on_somewhere(self, tenant: str) -> bool:
+        """Whether it is on for some conversation of the tenant's."""
+        return any(map(self._share, self.scopes.get(tenant, {}).values())) or self.tenant_share(tenant) > 0
+
+    def _share(self, percent: float) -> float:
         if self.everyone is not None:
             return 1.0 if self.everyone else 0.0
-        return min(max(self.tenants.get(tenant, self.percent) / 100, 0.0), 1.0)
+        return min(max(percent / 100, 0.0), 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values. Without shares of scopes it reads as before there were any, so that what was archived then
+        and what is archived now are the same bytes."""
+        scopes = {tenant: dict(shares) for tenant, shares in self.scopes.items() if shares}
+        return {
+            "everyone": self.everyone,
+            "percent": self.percent,
+            "tenants": dict(self.tenants),
+            "salt": self.salt,
+            **({"scopes": scopes} if scopes else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -240,7 +267,11 @@ class Bundle:
             self,
             tenants={slug: self.tenants[slug] for slug in tenants if slug in self.tenants},
             scope_defaults=_chosen(self.scope_defaults, scopes),
-            flag=replace(self.flag, tenants=_chosen(self.flag.tenants, tenants)),
+            flag=replace(
+                self.flag,
+                tenants=_chosen(self.flag.tenants, tenants),
+                scopes=_chosen(self.flag.scopes, tenants),
+            ),
             snapshot=snapshot and replace(snapshot, scopes=_chosen(snapshot.scopes, scopes)),
             standing=self.standing.for_tenants(tenants),
         )
@@ -266,12 +297,7 @@ class Bundle:
                 for slug, profile in self.profiles.items()
             },
             "enabled_tiers": sorted(self.enabled_tiers),
-            "flag": {
-                "everyone": self.flag.everyone,
-                "percent": self.flag.percent,
-                "tenants": dict(self.flag.tenants),
-                "salt": self.flag.salt,
-            },
+            "flag": self.flag.to_dict(),
             "standing": self.standing.to_dict(),
             "snapshot": self.snapshot.to_dict() if self.snapshot else None,
         }

@@ -56,8 +56,19 @@ def parts_of(bundle: Bundle, after: Bundle, proposal: Proposal) -> list[Part]:
     parts += [Part(None, persona) for persona in proposal.personas]
     parts += [Part(tenant, persona) for tenant, persona in proposal.scope_defaults]
     if proposal.flag is not None:
-        shares = ((slug, bundle.flag.share(slug), after.flag.share(slug)) for slug in bundle.tenants)
-        parts += [Part(slug, None) for slug, old, new in shares if old != new]
+        parts += _flagged(bundle, after)
+    return parts
+
+
+def _flagged(bundle: Bundle, after: Bundle) -> list[Part]:
+    """What gets another share of the flag: tenants, and scopes with a share of their own before or after."""
+    old, new = bundle.flag, after.flag
+    parts = [Part(slug, None) for slug in bundle.tenants if old.tenant_share(slug) != new.tenant_share(slug)]
+    for tenant in {*old.scopes, *new.scopes} & bundle.tenants.keys():
+        personas = {*old.scopes.get(tenant, ()), *new.scopes.get(tenant, ())}
+        parts += [
+            Part(tenant, slug) for slug in personas if old.share(tenant, slug) != new.share(tenant, slug)
+        ]
     return parts
 
 
@@ -112,7 +123,7 @@ def _override(wished: Hypothetical, number: int) -> StandingOverride:
 def _flag(proposal: Proposal) -> FlagState:
     flag = proposal.flag
     assert flag is not None  # noqa: S101  # looked at before
-    return FlagState(flag.everyone, flag.percent, flag.tenants, flag.salt)
+    return FlagState(flag.everyone, flag.percent, flag.tenants, flag.salt, flag.scopes)
 
 
 def _personas(proposal: Proposal) -> dict[str, Persona]:

@@ -44,7 +44,7 @@ def read_policy(last: Bundle | None, now: datetime) -> Bundle:
         scope_defaults={(tenant, persona): profile for tenant, persona, profile in defaults},
         profiles={p.slug: _profile(p) for p in ModelProfile.objects.all()},
         enabled_tiers=settings.ENABLED_TIERS,
-        flag=FlagState(everyone=flag.everyone, percent=flag.percent, tenants=flag.tenants, salt=flag.salt),
+        flag=FlagState(flag.everyone, flag.percent, flag.tenants, flag.salt, flag.scopes),
         snapshot=None,
         standing=_standing(last.standing if last else Standing(), now),
     )

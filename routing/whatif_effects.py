@@ -117,7 +117,8 @@ class _World:
     def share(self, key: Key, given: Side) -> float:
         if given.reason in _FOR_ALL:
             return 1.0
-        return self.bundle.flag.share(key.tenant) * (1 - self.bundle.personas[key.persona].holdout_share)
+        on = self.bundle.flag.share(key.tenant, key.persona)
+        return on * (1 - self.bundle.personas[key.persona].holdout_share)
 
     def explored(self, key: Key, given: Side, at: datetime) -> float:
         """The share of the conversations that try an unproven profile, 0 to 1."""

@@ -36,10 +36,12 @@ SHOWS = {"": "all tenants", "own": "with a share of their own", "killed": "with 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tenant: its own share of the flag in percent (None: it has none), whether it is stopped, what one lacks."""
+    """A tenant: its own share of the flag in percent (None: it has none), those of its personas that have one, whether
+    it is stopped, what one lacks."""
 
     tenant: str
     share: float | None
+    scopes: list[tuple[str, float]]
     killed: bool
     may_not_share: str | None
     may_not_kill: str | None
@@ -77,7 +79,7 @@ def flags(request: HttpRequest, who: Caller) -> HttpResponse:
 
 
 def _tenants(bundle: Bundle, who: Caller, q: str, show: str) -> list[str]:
-    shares, killed = bundle.flag.tenants, bundle.standing.killed
+    shares, killed = {*bundle.flag.tenants, *bundle.flag.scopes}, bundle.standing.killed
     seen = [slug for slug in bundle.tenants if who.may_see(slug) and q.lower() in slug]
     if show:
         seen = [slug for slug in seen if slug in (shares if show == "own" else killed)]
@@ -87,7 +89,8 @@ def _tenants(bundle: Bundle, who: Caller, q: str, show: str) -> list[str]:
 def _row(bundle: Bundle, who: Caller, slug: str) -> Row:
     share = bundle.flag.tenants.get(slug)
     killed = slug in bundle.standing.killed
-    return Row(slug, share, killed, may_not(who, "share", slug), may_not(who, "kill", slug))
+    scopes = sorted(bundle.flag.scopes.get(slug, {}).items())
+    return Row(slug, share, scopes, killed, may_not(who, "share", slug), may_not(who, "kill", slug))
 
 
 def _switches(who: Caller, tenants: list[str]) -> dict[str | None, KillSwitch]:

@@ -130,9 +130,7 @@ def _told(ledger: Ledger, number: str | None) -> dict[str, Any]:
 
 def _next_step(bundle: Bundle, who: Caller) -> str:
     """What keeps the control empty: "flag", "holdout", or only time ("wait")."""
-    flag = bundle.flag
-    shares = [flag.share(tenant) for tenant in bundle.tenants if who.may_see(tenant)]
-    if not any(share > 0 for share in shares):
+    if not any(map(bundle.flag.is_on_somewhere, filter(who.may_see, bundle.tenants))):
         return "flag"
     if not any(persona.holdout_share > 0 for persona in bundle.personas.values()):
         return "holdout"

@@ -140,7 +140,7 @@ def _facts(bundle: Bundle, tenant: str, persona: str) -> dict[str, Any]:
         "snapshot": bundle.snapshot,
         "default": bundle.default_profile(tenant, persona),
         "own_default": (tenant, persona) in bundle.scope_defaults,
-        "flag_share": bundle.flag.share(tenant),
+        "flag_share": bundle.flag.share(tenant, persona),
         "holdout": shares.holdout_share,
         "exploration": shares.exploration_share,
         "switch_margin": shares.switch_margin,

@@ -35,7 +35,7 @@ def selection(request: HttpRequest, who: Caller, decision_id: uuid.UUID) -> Http
         "rows": rows_of(told["candidates"], weights_of(scores), row.profile),
         "metrics_age": _age(told),
         "snapshot_at": bundle.snapshot.created_at if bundle and bundle.snapshot else None,
-        "flag_share": bundle.flag.share(row.tenant) if bundle else None,
+        "flag_share": bundle.flag.share(row.tenant, row.persona) if bundle else None,
         "as_json": as_json(told),
         "is_replayed": told["replay"]["verdict"] == Selection.Replay.EQUAL.value,
     }

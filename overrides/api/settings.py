@@ -131,6 +131,14 @@ class FlagChangeSerializer(StrictSerializer):
         required=False,
         help_text="Tenant to its own percentage; null takes it away. Tenants left out stay as they are.",
     )
+    scopes = serializers.DictField(
+        child=serializers.DictField(
+            child=serializers.DecimalField(5, 2, min_value=0, max_value=100, allow_null=True)
+        ),
+        required=False,
+        help_text="Tenant to persona to a percentage of that scope alone; null takes it away. "
+        "Scopes left out stay as they are.",
+    )
     reason = TextField(min_length=10, max_length=500)
 
 
@@ -139,6 +147,10 @@ class FlagSerializer(serializers.Serializer[Any]):
     everyone = serializers.BooleanField(allow_null=True)
     rollout_percent = serializers.CharField()
     tenants = serializers.DictField(child=serializers.CharField(), help_text="Those that the caller may see.")
+    scopes = serializers.DictField(
+        child=serializers.DictField(child=serializers.CharField()),
+        help_text="Tenant to persona to percentage; of tenants that the caller may see.",
+    )
     note = serializers.CharField()
 
 
@@ -172,18 +184,27 @@ class FlagView(SettingsView):
         asked = FlagChangeSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         wanted = dict(asked.validated_data)
-        reason, own = wanted.pop("reason"), wanted.pop("tenants", {})
-        if not wanted and not own:
+        reason, own, scopes = wanted.pop("reason"), wanted.pop("tenants", {}), wanted.pop("scopes", {})
+        if not wanted and not own and not scopes:
             raise Problem(400, "invalid", "Name at least one member to change.")
-        for tenant in own:
+        for tenant in (*own, *scopes):
             may_change(request, "flags", tenant)
         if wanted:
             may_change(request, "flags", None)
         told = {key: _json(value) for key, value in wanted.items()}
+        standing = describe(flag)
         if own:
-            shares = describe(flag)["tenants"] | {slug: _json(percent) for slug, percent in own.items()}
-            told["tenants"] = {slug: percent for slug, percent in shares.items() if percent is not None}
+            told["tenants"] = _shares(standing["tenants"], own)
+        if scopes:
+            told["scopes"] = dict(standing["scopes"])
+            for tenant, shares in scopes.items():
+                told["scopes"][tenant] = _shares(told["scopes"].get(tenant, {}), shares)
         return _submit_settings(request, Change("flag", str(flag.pk), {"set": told, "seen": seen}, reason))
+
+
+def _shares(standing: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    shares = standing | {slug: _json(percent) for slug, percent in wanted.items()}
+    return {slug: percent for slug, percent in shares.items() if percent is not None}
 
 
 def _submit_settings(request: Request, change: Change) -> Response:
@@ -203,12 +224,13 @@ def _submit_settings(request: Request, change: Change) -> Response:
 def _shown(state: State, tenants: Tenants) -> State:
     """Of a flag, the shares of foreign tenants are left out."""
     told = {name: value for name, value in state.items() if name in _SHOWN or "slug" in state}
-    if "tenants" in told and tenants is not None:
-        told["tenants"] = {slug: share for slug, share in told["tenants"].items() if slug in tenants}
+    for member in ("tenants", "scopes"):
+        if member in told and tenants is not None:
+            told[member] = {slug: share for slug, share in told[member].items() if slug in tenants}
     return told
 
 
-_SHOWN = ("name", "everyone", "rollout_percent", "tenants", "note")
+_SHOWN = ("name", "everyone", "rollout_percent", "tenants", "scopes", "note")
 
 
 def _json(value: Any) -> Any:

@@ -39,7 +39,8 @@ class Policy:
     def shares(self) -> tuple[float, float, float]:
         """On the treated side of the flag; held out of those; exploring of the rest."""
         persona = self.bundle.personas[self.persona]
-        return self.bundle.flag.share(self.tenant), persona.holdout_share, persona.exploration_share
+        on = self.bundle.flag.share(self.tenant, self.persona)
+        return on, persona.holdout_share, persona.exploration_share
 
     @cached_property
     def _by_side(self) -> Mapping[Side, Bundle]:

@@ -9,7 +9,7 @@ from django.db import transaction
 from catalog.models import ModelProfile, Persona, PriceRevision, ScopeDefault, Tenant
 from catalog.versions import current_version
 from overrides.flags import AUTO_MODEL_SELECTION
-from overrides.models import Flag, FlagTenant
+from overrides.models import Flag, FlagScope, FlagTenant
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +36,9 @@ CHANGES: dict[str, Callable[[], object]] = {
     "flags are updated in bulk": lambda: Flag.objects.update(everyone=True),
     "a tenant's rollout is saved": lambda: FlagTenant.objects.create(
         flag=flag(), tenant=factories.tenant(), rollout_percent=Decimal(10)
+    ),
+    "a scope's rollout is saved": lambda: FlagScope.objects.create(
+        flag=flag(), tenant=factories.tenant(), persona=factories.persona(), rollout_percent=Decimal(10)
     ),
 }
 

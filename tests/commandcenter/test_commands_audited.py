@@ -22,7 +22,7 @@ from catalog.versions import current_version
 from commandcenter.recorder import recorded
 from overrides import audit, services
 from overrides.audit import Actor, verify
-from overrides.models import AuditEntry, Flag, FlagTenant, KillSwitch, Override
+from overrides.models import AuditEntry, Flag, FlagScope, FlagTenant, KillSwitch, Override
 from overrides.services import Wish
 from tests import factories
 
@@ -185,6 +185,14 @@ def test_a_tenants_share_is_told_with_its_flag_and_a_grant_with_its_person() -> 
         entry.after for entry in AuditEntry.objects.filter(object_type="flag").order_by("seq")
     ]
     assert [state["tenants"] for state in states] == [{"aurora": "5"}, {"aurora": "7"}, {}]
+
+
+def test_a_scopes_share_is_told_with_its_flag() -> None:
+    flag, tenant, persona = Flag.objects.get(), factories.tenant(), factories.persona()
+    with command():
+        FlagScope.objects.create(flag=flag, tenant=tenant, persona=persona, rollout_percent=Decimal(5))
+    entry: Any = AuditEntry.objects.get(object_type="flag")
+    assert (entry.before["scopes"], entry.after["scopes"]) == ({}, {"aurora": {"essayist": "5"}})
 
 
 def test_what_a_service_told_of_is_not_told_twice_and_what_goes_round_it_is_told() -> None:

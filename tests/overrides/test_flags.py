@@ -8,7 +8,7 @@ from django.test import Client
 from waffle import get_waffle_flag_model
 
 from overrides.flags import AUTO_MODEL_SELECTION, read_flag
-from overrides.models import Flag, FlagTenant
+from overrides.models import Flag, FlagScope, FlagTenant
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +49,17 @@ def test_a_tenant_has_its_own_percentage() -> None:
     FlagTenant.objects.create(flag=flag, tenant=factories.tenant(), rollout_percent=Decimal(100))
     told = read_flag()
     assert (told.percent, told.tenants) == (12.5, {"aurora": 100.0})
+
+
+def test_a_scope_has_its_own_percentage() -> None:
+    flag = Flag.objects.get(name=AUTO_MODEL_SELECTION)
+    tenant, persona = factories.tenant(), factories.persona()
+    FlagScope.objects.create(flag=flag, tenant=tenant, persona=persona, rollout_percent=Decimal("2.5"))
+    assert read_flag().scopes == {tenant.slug: {persona.slug: 2.5}}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        FlagScope.objects.create(flag=flag, tenant=tenant, persona=persona, rollout_percent=Decimal(1))
+    with pytest.raises(IntegrityError), transaction.atomic():
+        FlagScope.objects.update(rollout_percent=Decimal(101))
 
 
 @pytest.mark.parametrize("percent", ["-1", "100.01"])

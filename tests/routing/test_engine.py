@@ -175,11 +175,43 @@ def test_scores_measured_by_another_default_do_not_steer() -> None:
 
 
 def test_the_flag_looks_at_everyone_then_the_tenant_then_its_own_percentage() -> None:
-    assert FlagState(everyone=True, percent=0).is_on("aurora", "c")
-    assert not FlagState(everyone=False, percent=100).is_on("aurora", "c")
-    assert FlagState(everyone=None, percent=0, tenants={"aurora": 100}).is_on("aurora", "c")
-    assert not FlagState(everyone=None, percent=100, tenants={"aurora": 0}).is_on("aurora", "c")
-    assert FlagState(everyone=None, percent=100).is_on("borealis", "c")
+    def is_on(tenant: str = "aurora", persona: str = "essayist", **flag: Any) -> bool:
+        return FlagState(**flag).is_on(tenant, persona, "c")
+
+    assert is_on(everyone=True, percent=0, scopes={"aurora": {"essayist": 0}})
+    assert not is_on(everyone=False, percent=100, scopes={"aurora": {"essayist": 100}})
+    assert is_on(everyone=None, percent=0, tenants={"aurora": 100})
+    assert not is_on(everyone=None, percent=100, tenants={"aurora": 0})
+    assert is_on("borealis", everyone=None, percent=100)
+    one: Any = {"everyone": None, "tenants": {"aurora": 0}, "scopes": {"aurora": {"essayist": 100}}}
+    assert is_on(**one)
+    assert not is_on(persona="coder", **one)
+    assert not is_on("borealis", **one)
+
+
+def test_a_share_for_one_scope_turns_the_flag_on_somewhere_and_for_others_nowhere() -> None:
+    flag = FlagState(everyone=None, scopes={"aurora": {"essayist": 1.0}, "borealis": {"essayist": 0.0}})
+    assert flag.is_on_somewhere("aurora")
+    assert not flag.is_on_somewhere("borealis")
+    assert not FlagState(everyone=False, scopes={"aurora": {"essayist": 1.0}}).is_on_somewhere("aurora")
+
+
+def test_a_scope_with_a_share_of_its_own_keeps_the_conversations_that_the_tenants_share_gave_it() -> None:
+    tenant = FlagState(everyone=None, tenants={"aurora": 20.0}, salt="s")
+    scope = FlagState(everyone=None, scopes={"aurora": {"essayist": 20.0}}, salt="s")
+    for number in range(200):
+        conversation = f"c-{number}"
+        given = [flag.is_on("aurora", "essayist", conversation) for flag in (tenant, scope)]
+        assert given[0] == given[1]
+
+
+def test_a_flag_without_shares_of_scopes_reads_as_it_did_before_there_were_any() -> None:
+    plain = FlagState(everyone=None, percent=5.0, tenants={"aurora": 1.0}, salt="s")
+    told: Any = {"everyone": None, "percent": 5.0, "tenants": {"aurora": 1.0}, "salt": "s"}
+    assert plain.to_dict() == told
+    assert FlagState(**told) == plain
+    scoped = replace(plain, scopes={"aurora": {"essayist": 25.0}})
+    assert FlagState(**scoped.to_dict()) == scoped
 
 
 @given(st.text(min_size=1), st.floats(0, 100), st.floats(0, 100))
@@ -187,8 +219,17 @@ def test_raising_a_percentage_never_takes_a_conversation_out(
     conversation: str, one: float, other: float
 ) -> None:
     low, high = sorted((one, other))
-    on = [FlagState(everyone=None, percent=p, salt="s").is_on("aurora", conversation) for p in (low, high)]
-    assert on != [True, False]
+    for shares in ("percent", "tenants", "scopes"):
+        on = []
+        for percent in (low, high):
+            wanted: Any = {
+                "percent": percent,
+                "tenants": {"aurora": percent},
+                "scopes": {"aurora": {"essayist": percent}},
+            }[shares]
+            flag = FlagState(everyone=None, salt="s", **{shares: wanted})
+            on.append(flag.is_on("aurora", "essayist", conversation))
+        assert on != [True, False]
 
 
 def test_shares_are_spread_evenly_and_independent_between_salts() -> None:

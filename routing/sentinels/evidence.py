@@ -1,0 +1,118 @@
+"""What sentinels look at: a profile's calls of the last minutes, and of the day before them, cell by cell. Pure.
+
+A cell is (tenant, persona, task). Calls are compared within their own cell, so that harder or longer work coming to a
+profile does not read as the profile getting worse.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from functools import reduce
+from typing import NamedTuple, Self
+
+#: A cell with fewer calls in the baseline is judged by its persona's and task's over all tenants, or not at all.
+KNOWN = 20
+
+
+class CellKey(NamedTuple):
+    tenant: str
+    persona: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(_Sums):
+    """Sums of recent calls. ``conversations`` are distinct ones, of half a minute each; ``other``: answers by another
+    model than was asked for; ``squares``: of completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose
+    cost is known: as reported or derived, and by the price list in force; ``billed_*`` of those whose cost was
+    reported."""
+
+    requests: int = 0
+    conversations: int = 0
+    failures: int = 0
+    other: int = 0
+    tokens: int = 0
+    squares: float = 0.0
+    cost: Decimal = Decimal(0)
+    listed: Decimal = Decimal(0)
+    billed: int = 0
+    billed_cost: Decimal = Decimal(0)
+    billed_listed: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Usual(_Sums):
+    """Sums of the baseline's calls; ``tokens`` are completion tokens."""
+
+    requests: int = 0
+    failures: int = 0
+    other: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The day before. ``markup``: what all of it cost above the price list (0.1: a tenth more); None: unknown, as when
+    the list changed meanwhile."""
+
+    cells: Mapping[CellKey, Usual]
+    markup: float | None = None
+
+    def usual(self, key: CellKey) -> tuple[CellKey, Usual] | None:
+        """What is usual for a cell, and of which cell (tenant "": over all tenants) it is; None: too little is known."""
+        own = self.cells.get(key)
+        if own is not None and own.requests >= KNOWN:
+            return key, own
+        like = total(cell for other, cell in self.cells.items() if other[1:] == key[1:])
+        return (key._replace(tenant=""), like) if like.requests >= KNOWN else None
+
+
+Recent = Mapping[CellKey, Seen]
+
+
+def total(cells: Iterable[Usual]) -> Usual:
+    return reduce(Usual.__add__, cells, Usual())
+
+
+def all_of(recent: Recent) -> Seen:
+    return reduce(Seen.__add__, recent.values(), Seen())
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Recent calls that a baseline says something of: their sums, and what they would be as usual. ``base``: how many
+    calls of the baseline say so, as far as their weights go: a rate of so many has the same variance."""
+
+    seen: Seen
+    failures: float
+    other: float
+    tokens: float
+    base: int
+
+
+def compare(recent: Recent, baseline: Baseline) -> Compared:
+    """Calls of cells that nothing is known of are left out: new work cannot be told from worse work."""
+    seen, failures, other, tokens = Seen(), 0.0, 0.0, 0.0
+    sources: dict[CellKey, tuple[int, int]] = {}
+    for key, cell in recent.items():
+        found = baseline.usual(key)
+        if found is None:
+            continue
+        source, usual = found
+        seen = seen + cell
+        failures += cell.requests * usual.failures / usual.requests
+        other += cell.requests * usual.other / usual.requests
+        tokens += cell.requests * usual.tokens / usual.requests
+        sources[source] = (sources.get(source, (0, 0))[0] + cell.requests, usual.requests)
+    spread = sum(n * n / known for n, known in sources.values())
+    return Compared(seen, failures, other, tokens, int(seen.requests**2 / spread) if spread else 0)
+
+
+def without(recent: Recent, tenant: str) -> Recent:
+    return {key: cell for key, cell in recent.items() if key.tenant != tenant}

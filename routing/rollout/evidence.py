@@ -81,7 +81,7 @@ def harms(arm: ArmSums, measure: Measure) -> tuple[float, float]:
 def counts_of(step: StepEvidence, measure: Measure) -> Counts:
     """The step's conversations as independent trials that turned out well or badly.
 
-    Where a conversation is all good or all bad, it is one trial and the counts are exact. Of longer, mixed conversations
+    A conversation that is all good or all bad is one trial, and the counts are exact. Of longer, mixed ones
     each tells as much as several trials: counts are divided by (variance / variance of all or nothing), as Korn and
     Graubard (*Survey Methodology* 24, 1998) do. That ratio is believed as bad outcomes come in: few tell
     little of a variance, so rare violations are counted as what they are.

@@ -37,16 +37,20 @@ INSTALLED_APPS = [
     "csp",
     "axes",
     "waffle",
+    "observability",
     "catalog",
     "telemetry",
     "overrides",
     "routing",
     "commandcenter",
+    "ops",
     *([] if MODE is Mode.PRODUCTION else ["demo"]),
 ]
 
 MIDDLEWARE = [
-    # First: what comes after sees who asks, not the proxy in between.
+    # First: whatever becomes of a request, it is told of.
+    "observability.requests.Requests",
+    # Before the rest: what comes after sees who asks, not the proxy in between.
     "catalog.proxies.TrustedProxies",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -217,7 +221,7 @@ SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
 SECURE_SSL_REDIRECT = ENV.use_https
 # Orchestrators probe a process directly, not through the proxy that speaks HTTPS.
-SECURE_REDIRECT_EXEMPT = [r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^(health|ready)z$"]
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if ENV.use_https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.use_https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.use_https else None

@@ -8,11 +8,13 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from catalog import problems
+from observability.probes import healthz
 from routing.health_api import MetricsView, readyz
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:overview")),
     path("admin/", admin.site.urls),
+    path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/v1/", include("telemetry.urls")),

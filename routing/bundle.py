@@ -106,6 +106,11 @@ class BundleKeeper:
         assert self._built is not None  # noqa: S101  # for the type checker: built, or an error was raised
         return self._built.bundle
 
+    def behind_seconds(self) -> float:
+        """How long ago the bundle was last known to be the newest. Grows while the database is away, while rebuilds
+        fail, and while nobody asks for the bundle."""
+        return self._monotonic() - self._newest_at
+
     def policy_changed(self) -> None:
         """This process changed the policy: build at once, unless that has just been done; then the next look does."""
         if self._built is not None and self._monotonic() - self._began_at >= self._refresh_seconds:
@@ -250,6 +255,11 @@ def current_bundle() -> Bundle:
 def caught_up_bundle(patience: float = 3.0) -> Bundle:
     """The bundle of this process with everything that is committed by now in it, waited for so many seconds."""
     return _kept().caught_up(patience)
+
+
+def bundle_behind_seconds() -> float:
+    """How far the bundle of this process is behind the database, as far as it knows; infinite: there is none."""
+    return _kept().behind_seconds()
 
 
 def _kept() -> BundleKeeper:

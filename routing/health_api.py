@@ -1,10 +1,8 @@
 """For machines that watch: readiness, Prometheus metrics; and the public schemas of events."""
 
 from datetime import datetime
-from typing import Any
 
 import orjson
-from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.cache import cache_control, never_cache
@@ -15,10 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from catalog.versions import current_version
 from routing.bundle import current_bundle
 from routing.events import SCHEMA_FILE
 from routing.health import FlagSafety, Outboxes, flag_safety, read_outboxes
+from routing.readiness import read_readiness
 from telemetry.freshness import Pipeline, read_pipeline
 from telemetry.freshness_state import Freshness
 
@@ -28,34 +26,12 @@ ALERT_SCHEMA_FILE = SCHEMA_FILE.with_name("router-alert-v1.json")
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 while this process can decide and record: the database answers a real query and there is a policy
-    bundle. Otherwise 503. An unsafe flag does not make it unready: decisions are the defaults then. Public,
-    so it names no tenant."""
-    checks: dict[str, Any] = {}
-    try:
-        checks["database"] = {"ok": True, "policy_version": current_version()}
-    except DatabaseError:
-        checks["database"] = {"ok": False}
-    try:
-        bundle = current_bundle()
-        checks["policy"] = {"ok": True, "bundle_version": bundle.version}
-        if checks["database"]["ok"]:
-            checks["flag"] = _flag(flag_safety(bundle, timezone.now()))
-    except DatabaseError:
-        checks["policy"] = {"ok": False}
-    ready = checks["database"]["ok"] and checks["policy"]["ok"]
-    body = orjson.dumps({"ready": ready, "checks": checks})
-    return HttpResponse(body, status=200 if ready else 503, content_type="application/json")
-
-
-def _flag(safety: FlagSafety) -> dict[str, Any]:
-    return {
-        "ok": safety.is_safe,
-        "on": safety.on,
-        "telemetry": safety.freshness.value,
-        "cause": safety.cause,
-        "detail": None if safety.is_safe else safety.sentence(),
-    }
+    """200 while this process can decide and record (routing.readiness), otherwise 503. An unsafe flag does not make
+    it unready: decisions are the defaults then. ``?full=1`` tells of beat and workers, too. Public, so it names no
+    tenant."""
+    found = read_readiness(timezone.now(), full=request.GET.get("full") == "1")
+    body = orjson.dumps({"ready": found.ready, "checks": found.checks})
+    return HttpResponse(body, status=200 if found.ready else 503, content_type="application/json")
 
 
 class MetricsView(APIView):

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = (
     "tests/catalog",
     "tests/commandcenter",
+    "tests/observability",
     "tests/overrides",
     "tests/routing",
     "tests/telemetry/test_ingest_api.py",

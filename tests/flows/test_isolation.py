@@ -36,6 +36,7 @@ OWN, FOREIGN = "aurora", "borealis-secret"
 ROOT = Actor("user:root", "admin")
 #: Given to everybody: they hold no data of anybody's.
 PUBLIC = {
+    "healthz",
     "readyz",
     "schema",
     "api-docs",

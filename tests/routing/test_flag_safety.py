@@ -137,7 +137,7 @@ def test_without_the_database_it_is_not_ready_and_names_nothing(
     def away() -> int:
         raise OperationalError("password=secret host=db-1")
 
-    monkeypatch.setattr("routing.health_api.current_version", away)
+    monkeypatch.setattr("routing.readiness.current_version", away)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
     assert answer.json()["checks"]["policy"]["ok"] is True

@@ -1,23 +1,15 @@
 """Whether this service can do its work, and the alert when the flag is on and telemetry cannot be trusted."""
 
-import logging
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import orjson
-from django.db import IntegrityError, transaction
-
-from routing import webhooks
+from routing.alerting import clear_alert, hold_alert
 from routing.bundle import current_bundle
 from routing.engine import Bundle
-from routing.events import envelope
 from routing.journal import journal
 from routing.models import Alert, Selection, WebhookDelivery
 from telemetry.freshness import read_pipeline
 from telemetry.freshness_state import Freshness, state
-
-log = logging.getLogger(__name__)
 
 #: The flag is on for somebody, and no scope has metrics that are fresh enough to steer by.
 UNTRUSTED = "flag_on_without_telemetry"
@@ -76,38 +68,10 @@ def check_alert(now: datetime, repeat: timedelta) -> Alert | None:
     """Raise, repeat or clear the alert; returns it when it holds. Told by log, webhook and metric: when it
     begins, every ``repeat`` while it holds, and once when it is cleared."""
     safety = flag_safety(current_bundle(), now)
-    holding = Alert.objects.filter(name=UNTRUSTED, cleared_at=None).first()
     if safety.is_safe:
-        if holding is not None:
-            holding.cleared_at = now
-            holding.save(update_fields=["cleared_at"])
-            _tell(holding, "cleared", "Telemetry can be trusted again, or the flag is off.", now)
+        clear_alert(UNTRUSTED, "Telemetry can be trusted again, or the flag is off.", now)
         return None
-    sentence = safety.sentence()
-    if holding is None:
-        try:
-            with transaction.atomic():
-                holding = Alert.objects.create(name=UNTRUSTED, detail=sentence, since=now, told_at=now)
-        except IntegrityError:
-            return None  # another runner was faster, and tells
-        _tell(holding, "began", sentence, now)
-    elif now - holding.told_at >= repeat:
-        holding.told_at, holding.detail, holding.times_told = now, sentence, holding.times_told + 1
-        holding.save(update_fields=["told_at", "detail", "times_told"])
-        _tell(holding, "holds", sentence, now)
-    return holding
-
-
-def _tell(alert: Alert, what: str, sentence: str, now: datetime) -> None:
-    log.log(
-        logging.INFO if what == "cleared" else logging.ERROR, "alert %s %s: %s", alert.name, what, sentence
-    )
-    event_id = str(uuid.uuid4())
-    data = {"name": alert.name, "status": what, "detail": sentence, "since": alert.since.isoformat()}
-    body = envelope(
-        webhooks.ALERT_TYPE, event_id, alert.name, now.isoformat(), "/api/v1/schemas/router-alert/v1", data
-    )
-    webhooks.tell(event_id, webhooks.ALERT_TYPE, orjson.dumps(body).decode(), now)
+    return hold_alert(UNTRUSTED, safety.sentence(), now, repeat)
 
 
 @dataclass(frozen=True, slots=True)

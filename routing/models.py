@@ -12,6 +12,8 @@ from catalog.models import Tenant
 from catalog.tenancy import Tenancy
 from overrides.models import Override
 from routing.decision import Reason
+from routing.guarding.models import Rollout as Rollout
+from routing.guarding.models import RolloutStep as RolloutStep
 
 
 class ImmutableError(Exception):
@@ -233,7 +235,9 @@ class WebhookDelivery(models.Model):
 class Alert(models.Model):
     """A condition that people must know of, from when it began until it was cleared."""
 
-    name = models.CharField(max_length=60)
+    name = models.CharField(
+        max_length=160, help_text="A kind, or a kind and what it is about: kind:tenant/persona."
+    )
     detail = models.CharField(max_length=500)
     since = models.DateTimeField()
     told_at = models.DateTimeField(help_text="When it was last repeated.")

@@ -43,7 +43,8 @@ def candidates_of(bundle: Bundle, tenant: str, persona: str, at: datetime) -> li
     exclude and the catalogue forbids below. Empty without scores."""
     standing = bundle.standing.of(tenant, persona, "", at)
     excluded = tuple(sorted({one.profile for one in standing if one.kind is Kind.EXCLUDE}))
-    return view_of(bundle, bundle.scores(tenant, persona), excluded, ()).candidates
+    barred = () if bundle.standing.is_killed(tenant) else bundle.standing.circuits.bars(at).all
+    return view_of(bundle, bundle.scores(tenant, persona), excluded, (), barred).candidates
 
 
 def rows_of(candidates: Sequence[Mapping[str, Any]], weights: Weights | None, given: str | None) -> list[Row]:

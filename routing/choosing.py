@@ -3,8 +3,9 @@
 docs/decisions.md explains them one by one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
 
 from routing.decision import Reason, SelectionProblem, SelectionRequest
 from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
@@ -16,8 +17,10 @@ from telemetry.freshness_state import Freshness
 @dataclass(frozen=True, slots=True)
 class Case:
     """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
-    or what stands in for it when that is excluded, None when nothing can; ``overrides`` stand for the request,
-    by precedence."""
+    or what stands in for it when that is excluded or barred, None when nothing can; ``overrides`` stand for the
+    request, by precedence. ``barred`` are profiles in quarantine, slug to why; ``probing`` those that this conversation
+    may get all the same, because it is among the ``weight`` of conversations that probe. ``other``: the case of the
+    conversations that probe when this one does not, or the other way round; None: nothing is half-open."""
 
     bundle: Bundle
     request: SelectionRequest
@@ -28,6 +31,10 @@ class Case:
     freshness: Freshness
     overrides: tuple[StandingOverride, ...]
     excluded: frozenset[str]
+    barred: Mapping[str, str] = field(default_factory=dict)
+    probing: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+    other: Optional["Case"] = None
 
     @property
     def is_stale(self) -> bool:
@@ -62,11 +69,13 @@ def override_lock(case: Case) -> Choice | None:
         # A worker that cannot take the profile is not given it: it would only ask again.
         if override.kind is Kind.LOCK and override.profile not in case.request.exclude:
             below = override.profile in case.view.failing
+            barred = case.barred.get(override.profile)
             return Choice(
                 override.profile,
                 Reason.OVERRIDE_LOCK,
                 f"Override {override.id} locks {override.scope()} to {override.profile}"
-                f"{', which is proved to MISS the SLA' if below else ''}.",
+                f"{', which is proved to MISS the SLA' if below else ''}"
+                f"{f', which is {barred}' if barred else ''}.",
                 override.id,
             )
     return None
@@ -77,7 +86,7 @@ def override_prefer(case: Case) -> Choice | None:
         slug = override.profile
         if override.kind is not Kind.PREFER or slug in case.excluded or slug in case.view.failing:
             continue
-        if slug in case.bundle.usable:
+        if slug in case.bundle.usable and slug not in case.barred:
             why = f"Override {override.id} prefers {slug} for {override.scope()}"
             return Choice(
                 slug, Reason.OVERRIDE_PREFER, f"{why}; it is not proved to miss the SLA.", override.id
@@ -151,7 +160,17 @@ def ranked(case: Case) -> Choice | None:
     if not case.view.ranked:
         return None
     best = case.view.ranked[0]
-    return Choice(best, Reason.RANKED, case.view.praise)
+    return Choice(best, Reason.RANKED, f"{case.view.praise}{_passed_over(case, best)}")
+
+
+def _passed_over(case: Case, best: str) -> str:
+    """Who would be before the best, were it not in quarantine."""
+    if not case.barred or case.scores is None:
+        return ""
+    order = [card.profile for card in case.scores.ranked]
+    before = order[: order.index(best)] if best in order else order
+    told = [f"{slug} ({case.barred[slug]})" for slug in before if slug in case.barred]
+    return f" Passed over: {', '.join(told)}." if told else ""
 
 
 def no_eligible_candidate(case: Case) -> Choice | None:
@@ -169,10 +188,13 @@ def _default(case: Case, reason: Reason, why: str) -> Choice:
             f"'{scope_default}' is the scope's default, but the request or an override excludes it, and no other "
             "profile that may be used is proved to meet the SLA.",
         )
+    barred = case.barred.get(case.default)
+    nothing_else = f" It is {barred}, but nothing else is left." if barred else ""
     if case.default == scope_default:
-        return Choice(case.default, reason, f"{why}; {case.default} is the scope's default.")
-    instead = f"{scope_default}, the scope's default, is excluded, and {case.default} is next"
-    return Choice(case.default, reason, f"{why}; {instead}.")
+        return Choice(case.default, reason, f"{why}; {case.default} is the scope's default.{nothing_else}")
+    gone = "excluded" if scope_default in case.excluded else case.barred[scope_default]
+    instead = f"{scope_default}, the scope's default, is {gone}, and {case.default} is next"
+    return Choice(case.default, reason, f"{why}; {instead}.{nothing_else}")
 
 
 #: In this order; the first that applies decides.
@@ -197,9 +219,24 @@ _CERTAIN = (Reason.KILL_SWITCH, Reason.OVERRIDE_LOCK, Reason.OVERRIDE_PREFER)
 def propensity(case: Case, choice: Choice) -> float:
     """The probability, over all conversations of the scope, with which this profile is given in this case:
     the flag's side, the holdout and exploration are drawn by independent hashes of the conversation; the
-    rest is certain. Never 0 for the profile that was chosen."""
-    if choice.reason in _CERTAIN:
-        return 1.0
+    rest is certain, but for who probes what is half-open, which is drawn, too. Never 0 for the profile that was
+    chosen."""
+    if case.other is None:
+        found = 1.0 if choice.reason in _CERTAIN else _chance(case, choice.profile)
+    else:
+        found = sum(side.weight * _side_chance(side, choice.profile) for side in (case, case.other))
+    # Sums of products are off by rounding; what is certain shall read 1.
+    return float(f"{found:.12g}")
+
+
+def _side_chance(case: Case, slug: str) -> float:
+    decided = override_lock(case) or override_prefer(case)
+    if decided is not None:
+        return float(decided.profile == slug)
+    return _chance(case, slug)
+
+
+def _chance(case: Case, slug: str) -> float:
     on = case.bundle.flag.share(case.request.tenant, case.request.persona)
     held = case.persona.holdout_share
     routes = [(case.default, 1 - on), (case.default, on * held)]
@@ -209,8 +246,7 @@ def propensity(case: Case, choice: Choice) -> float:
     else:
         tried = case.view.explorable if case.default is not None else ()
         share = case.persona.exploration_share if tried else 0.0
-        routes += [(slug, free * share / len(tried)) for slug in tried]
+        routes += [(one, free * share / len(tried)) for one in tried]
         main = sticky(case) or ranked(case)
         routes.append((main.profile if main else case.default, free * (1 - share)))
-    # Sums of products are off by rounding; what is certain shall read 1.
-    return float(f"{sum(chance for slug, chance in routes if slug == choice.profile):.12g}")
+    return sum(chance for one, chance in routes if one == slug)

@@ -103,7 +103,10 @@ def typical(bundle: Bundle) -> Bundle:
         )
         for slug, persona in bundle.personas.items()
     }
-    return replace(bundle, flag=whole, personas=personas)
+    standing = bundle.standing
+    if standing.circuits.items:
+        standing = replace(standing, circuits=standing.circuits.unprobed())
+    return replace(bundle, flag=whole, personas=personas, standing=standing)
 
 
 def _whole(percent: float) -> float:

@@ -5,10 +5,11 @@ reason and problem.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from routing.choosing import RULES, Case, Choice, propensity
+from routing.circuit import Barred
 from routing.decision import Decision, Reason, SelectionProblem, SelectionRequest, decision_id
 from routing.policy import (
     Bundle,
@@ -79,7 +80,15 @@ def _choose(case: Case) -> Choice:
     raise AssertionError("the last rule always applies")
 
 
-_View = Callable[[Bundle, ScopeScores | None, tuple[str, ...], tuple[str, ...]], ScopeView]
+class _View(Protocol):
+    def __call__(
+        self,
+        bundle: Bundle,
+        scores: ScopeScores | None,
+        by_people: tuple[str, ...],
+        by_request: tuple[str, ...],
+        barred: Barred = (),
+    ) -> ScopeView: ...
 
 
 def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
@@ -97,9 +106,9 @@ def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     scores = bundle.scores(tenant.slug, persona.slug)
     overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
     by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
-    view = see(bundle, scores, by_people, request.exclude)
     excluded = frozenset((*by_people, *request.exclude))
-    return Case(
+    view = see(bundle, scores, by_people, request.exclude)
+    case = Case(
         bundle=bundle,
         request=request,
         persona=persona,
@@ -110,6 +119,7 @@ def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
         overrides=overrides,
         excluded=excluded,
     )
+    return _with_circuits(case, lambda barred: see(bundle, scores, by_people, request.exclude, barred))
 
 
 def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | None:
@@ -118,6 +128,31 @@ def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | N
     if default not in excluded:
         return default
     return view.ranked[0] if view.ranked else None
+
+
+def _with_circuits(case: Case, see: Callable[[Barred], ScopeView]) -> Case:
+    """The case without what is in quarantine, and beside it, when something is half-open, that of the conversations on
+    the other side of the draw. A kill switch stops this, too: what each scope had before there was a machine."""
+    standing, request = case.bundle.standing, case.request
+    bars = standing.circuits.bars(request.at)
+    if not (bars.always or bars.else_) or standing.is_killed(request.tenant):
+        return case
+    closed = _barring(case, see, bars.all)
+    if not bars.else_:
+        return closed
+    share = standing.circuits.probe_share
+    closed = replace(closed, weight=1 - share)
+    probing = replace(_barring(case, see, bars.always), weight=share, probing=dict(bars.else_))
+    mine, other = (probing, closed) if case.share("probe") < share else (closed, probing)
+    return replace(mine, other=other)
+
+
+def _barring(case: Case, see: Callable[[Barred], ScopeView], barred: Barred) -> Case:
+    view, why = see(barred), dict(barred)
+    default = case.bundle.default_profile(case.request.tenant, case.request.persona)
+    stand_in = _default(default, case.excluded | why.keys(), view)
+    # With nothing else left, what is in quarantine is still better than no answer.
+    return replace(case, view=view, barred=why, default=case.default if stand_in is None else stand_in)
 
 
 def _given(case: Case, choice: Choice) -> BundleProfile:
@@ -140,7 +175,7 @@ def _decision(case: Case, choice: Choice) -> Decision:
         request=request,
         profile=profile,
         reason=choice.reason,
-        explanation=choice.explanation,
+        explanation=_explanation(case, choice),
         candidates=case.view.candidates,
         candidates_sha256=case.view.candidates_sha256,
         fallback=_fallback(case, choice),
@@ -163,11 +198,23 @@ def _overrides(case: Case, choice: Choice) -> dict[str, Any]:
     }
 
 
+def _explanation(case: Case, choice: Choice) -> str:
+    why = case.probing.get(choice.profile)
+    if why is None:
+        return choice.explanation
+    return (
+        f"{choice.explanation} It is {why}; this conversation is among the {case.weight:.2%} that probe it."
+    )
+
+
 def _fallback(case: Case, choice: Choice) -> tuple[str, ...]:
     """The next best, those that cost more than the default after the others, ending in the default whatever its rank:
-    it is what people trust."""
+    it is what people trust. One in quarantine comes after what stands in for it: a last resort."""
     able = (*case.view.ranked, *case.view.reserve)
     chain = [slug for slug in able if slug not in (choice.profile, case.default)]
-    if case.default and case.default != choice.profile and case.default in case.bundle.usable:
-        chain.append(case.default)
+    last = [case.default]
+    if case.barred:
+        default = case.bundle.default_profile(case.request.tenant, case.request.persona)
+        last += [default] if default in case.barred and default not in (case.default, *case.excluded) else []
+    chain += [slug for slug in last if slug and slug != choice.profile and slug in case.bundle.usable]
     return tuple(chain)

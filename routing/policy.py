@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from routing.circuit import Barred
 from routing.scoring import Scorecard, ScoringRules
 from routing.standing import Standing
 
@@ -231,13 +232,13 @@ class Bundle:
         return f"tier {profile.tier} is not enabled" if profile.enabled else "disabled"
 
     @cached_property
-    def views(self) -> dict[tuple[int, tuple[str, ...]], Any]:
-        """What the engine worked out of a scope's scores, by their identity and what people exclude; filled as
-        scopes are asked for, since a bundle's scopes outnumber those that any one process serves."""
+    def views(self) -> dict[tuple[int, tuple[str, ...], Barred], Any]:
+        """What the engine worked out of a scope's scores, by their identity, what people exclude and what is barred;
+        filled as scopes are asked for, since a bundle's scopes outnumber those that any one process serves."""
         return {}
 
     @cached_property
-    def glances(self) -> dict[tuple[int, tuple[str, ...]], Any]:
+    def glances(self) -> dict[tuple[int, tuple[str, ...], Barred], Any]:
         """As ``views``, of those that show no candidates."""
         return {}
 

@@ -104,6 +104,7 @@ def _standing(standing: Standing, proposal: Proposal) -> Standing:
         overrides=(*kept, *added),
         killed=(standing.killed | on) - off,
         killed_all=proposal.kill_switch.get(None, standing.killed_all),
+        circuits=standing.circuits,
     )
 
 

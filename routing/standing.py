@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from overrides.precedence import precedence
+from routing.circuit import NO_CIRCUITS, Circuits
 
 
 class Kind(StrEnum):
@@ -96,11 +97,12 @@ def _by_persona(overrides: Iterable[StandingOverride]) -> Mapping[str | None, tu
 @dataclass(frozen=True)
 class Standing:
     """All of it, overrides by id. ``killed`` are tenants whose automatic selection is stopped; ``killed_all``:
-    everybody's."""
+    everybody's. ``circuits`` are no choice of people's alone, but stand beside them: profiles in quarantine."""
 
     overrides: tuple[StandingOverride, ...] = ()
     killed: frozenset[str] = frozenset()
     killed_all: bool = False
+    circuits: Circuits = NO_CIRCUITS
 
     @cached_property
     def _by_tenant(self) -> _Index:
@@ -113,10 +115,11 @@ class Standing:
         fresh: Collection[StandingOverride],
         killed: frozenset[str],
         killed_all: bool,
+        circuits: Circuits = NO_CIRCUITS,
     ) -> "Standing":
         """What stands after a change: all ``overrides`` by id, of which ``fresh`` were not here, or not like this;
         ``gone`` were. Only tenants that one of these concerns are indexed again."""
-        after = Standing(overrides, killed, killed_all)
+        after = Standing(overrides, killed, killed_all, circuits)
         after.__dict__["_by_tenant"] = _indexed(self._by_tenant, gone, fresh)
         return after
 
@@ -147,13 +150,16 @@ class Standing:
             for override in of
         ]
         mine.sort(key=_by_id)
-        return Standing(tuple(mine), self.killed & wanted, self.killed_all)
+        # Profiles are everybody's, and so are their quarantines.
+        return Standing(tuple(mine), self.killed & wanted, self.killed_all, self.circuits)
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON values. Without circuits it reads as before there were any."""
         return {
             "overrides": [override.to_dict() for override in self.overrides],
             "killed": sorted(self.killed),
             "killed_all": self.killed_all,
+            **({"circuits": self.circuits.to_dict()} if self.circuits.items else {}),
         }
 
     @classmethod
@@ -162,4 +168,5 @@ class Standing:
             overrides=tuple(StandingOverride.from_dict(item) for item in data["overrides"]),
             killed=frozenset(data["killed"]),
             killed_all=data["killed_all"],
+            circuits=Circuits.from_dict(data["circuits"]) if data.get("circuits") else NO_CIRCUITS,
         )

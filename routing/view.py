@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from routing.circuit import Barred
 from routing.gates import Verdict
 from routing.policy import Bundle, ScopeScores, canonical_json
 from routing.reranking import leave_out, left_in
@@ -36,43 +37,55 @@ _EMPTY = ScopeView()
 
 
 def view_of(
-    bundle: Bundle, scores: ScopeScores | None, by_people: tuple[str, ...], by_request: tuple[str, ...]
+    bundle: Bundle,
+    scores: ScopeScores | None,
+    by_people: tuple[str, ...],
+    by_request: tuple[str, ...],
+    barred: Barred = (),
 ) -> ScopeView:
-    """The view of these scores without what people and the request exclude. Kept in the bundle, but for
-    requests that exclude profiles, which are few."""
+    """The view of these scores without what people and the request exclude, and what is ``barred``. Kept in the bundle,
+    but for requests that exclude profiles, which are few."""
     if scores is None:
         return _EMPTY
     if by_request:
-        return _make(bundle, scores, by_people, by_request)
-    key = (id(scores), by_people)
+        return _make(bundle, scores, by_people, by_request, barred)
+    key = (id(scores), by_people, barred)
     kept = bundle.views.get(key)
     if kept is None:
-        kept = bundle.views[key] = _make(bundle, scores, by_people, ())
+        kept = bundle.views[key] = _make(bundle, scores, by_people, (), barred)
     view: ScopeView = kept
     return view
 
 
 def glance_at(
-    bundle: Bundle, scores: ScopeScores | None, by_people: tuple[str, ...], by_request: tuple[str, ...]
+    bundle: Bundle,
+    scores: ScopeScores | None,
+    by_people: tuple[str, ...],
+    by_request: tuple[str, ...],
+    barred: Barred = (),
 ) -> ScopeView:
     """The view without ``candidates``, which are most of its work; for who looks at many scopes. Kept as ``view_of``
     does."""
     if scores is None:
         return _EMPTY
     if by_request:
-        return _glance(scores, _forbidden(bundle, scores, by_people, by_request))
-    key = (id(scores), by_people)
+        return _glance(scores, _forbidden(bundle, scores, by_people, by_request, barred))
+    key = (id(scores), by_people, barred)
     kept = bundle.glances.get(key)
     if kept is None:
-        kept = bundle.glances[key] = _glance(scores, _forbidden(bundle, scores, by_people, ()))
+        kept = bundle.glances[key] = _glance(scores, _forbidden(bundle, scores, by_people, (), barred))
     view: ScopeView = kept
     return view
 
 
 def _make(
-    bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
+    bundle: Bundle,
+    scores: ScopeScores,
+    by_people: tuple[str, ...],
+    by_request: tuple[str, ...],
+    barred: Barred,
 ) -> ScopeView:
-    forbidden = _forbidden(bundle, scores, by_people, by_request)
+    forbidden = _forbidden(bundle, scores, by_people, by_request, barred)
     cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
     candidates = [card.to_dict() for card in cards]
     return replace(
@@ -83,10 +96,14 @@ def _make(
 
 
 def _forbidden(
-    bundle: Bundle, scores: ScopeScores, by_people: tuple[str, ...], by_request: tuple[str, ...]
+    bundle: Bundle,
+    scores: ScopeScores,
+    by_people: tuple[str, ...],
+    by_request: tuple[str, ...],
+    barred: Barred,
 ) -> dict[str, str]:
     # The catalogue may be newer than the scores: what it forbids cannot win, so nobody lost to it.
-    forbidden = dict.fromkeys(by_request, BY_REQUEST) | dict.fromkeys(by_people, BY_PEOPLE)
+    forbidden = dict(barred) | dict.fromkeys(by_request, BY_REQUEST) | dict.fromkeys(by_people, BY_PEOPLE)
     for card in scores.scorecards:
         if (reason := bundle.why_unusable(card.profile)) is not None:
             forbidden[card.profile] = reason

@@ -27,7 +27,9 @@ def chances(bundle: Bundle, request: SelectionRequest) -> Split:
     """As ``propensity`` in a decision: over all conversations of the scope, in this state, its last profile included.
     Raises SelectionProblem when nobody would get a profile."""
     case = examine(bundle, request, glance_at)
-    decided = kill_switch(case) or override_lock(case) or override_prefer(case)
+    # With something half-open, who probes may be given another one even of what people decided.
+    certain = kill_switch(case) or override_lock(case) or override_prefer(case)
+    decided = certain if case.other is None else None
     if decided is not None:
         if decided.profile not in bundle.usable:
             raise SelectionProblem(

@@ -72,7 +72,8 @@ class Policy:
         fresh = state(scores.as_of if scores else None, request.at)
         overrides = self.bundle.standing.of(self.tenant, self.persona, request.task, request.at)
         standing = tuple(override.id for override in overrides)
-        key = (side, fresh, standing, request.task, request.exclude, request.last_profile)
+        bars = self.bundle.standing.circuits.bars(request.at)
+        key = (side, fresh, standing, bars, request.task, request.exclude, request.last_profile)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._given(side, request)
@@ -81,7 +82,8 @@ class Policy:
     def _given(self, side: Side, request: SelectionRequest) -> Split:
         bundle = self._by_side[side]
         try:
-            if side is Side.EXPLORING:
+            # Who probes is drawn, too: taken as drawn anew each time, since that is for minutes of few conversations.
+            if side is Side.EXPLORING or bundle.standing.circuits.bars(request.at).else_:
                 return chances(bundle, request)
             return Split({outcome(bundle, request).profile: 1.0}, 0.0)
         except SelectionProblem:

@@ -28,15 +28,17 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class Seen(_Sums):
-    """Sums of recent calls. ``conversations`` are distinct ones, of half a minute each; ``other``: answers by another
-    model than was asked for; ``squares``: of completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose
-    cost is known: as reported or derived, and by the price list in force; ``billed_*`` of those whose cost was
-    reported."""
+    """Sums of recent calls. ``conversations`` are distinct ones, of half a minute each, and ``failed`` those with a
+    failure; ``other``: answers by another model than was asked for, in ``othered`` conversations; ``squares``: of
+    completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose cost is known: as reported or derived,
+    and by the price list in force; ``billed_*`` of those whose cost was reported."""
 
     requests: int = 0
     conversations: int = 0
     failures: int = 0
+    failed: int = 0
     other: int = 0
+    othered: int = 0
     tokens: int = 0
     squares: float = 0.0
     cost: Decimal = Decimal(0)
@@ -65,7 +67,7 @@ class Baseline:
     markup: float | None = None
 
     def usual(self, key: CellKey) -> tuple[CellKey, Usual] | None:
-        """What is usual for a cell, and of which cell (tenant "": over all tenants) it is; None: too little is known."""
+        """What is usual for a cell, and of which cell (tenant "": over all tenants); None: too little is known."""
         own = self.cells.get(key)
         if own is not None and own.requests >= KNOWN:
             return key, own

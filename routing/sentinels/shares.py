@@ -23,10 +23,11 @@ _HEALED_CONFIDENCE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Bad calls among ``requests`` of ``conversations``, and the share that is usual for such work; ``at_most``: its
-    upper bound."""
+    """Bad calls, in ``bad_conversations``, among ``requests`` of ``conversations``, and the share that is usual for
+    such work; ``at_most``: its upper bound."""
 
     bad: int
+    bad_conversations: int
     requests: int
     conversations: int
     usual: float
@@ -37,15 +38,18 @@ class Share:
         return self.bad / self.requests
 
     def chance(self) -> float:
-        """That so many are bad as usual. Calls of one conversation count as one: they may fail together."""
+        """That so many are bad as usual. Calls of one conversation count as one, for they may fail together; and no
+        more are bad than conversations with a bad call, so that one that is tried over and over proves little."""
         independent = min(self.conversations, self.requests)
-        return tail(floor(self.bad * independent / self.requests + 1e-9), independent, self.at_most)
+        bad = floor(self.bad * independent / self.requests + 1e-9)
+        return tail(min(bad, self.bad_conversations), independent, self.at_most)
 
     def figures(self) -> dict[str, Any]:
         return {
             "calls": self.requests,
             "conversations": self.conversations,
             "bad": self.bad,
+            "bad_conversations": self.bad_conversations,
             "share": round(self.share, 4),
             "usual_share": round(self.usual, 4),
             "chance": float(f"{self.chance():.3g}"),
@@ -57,10 +61,11 @@ def share_of(sentinel: Sentinel, found: Compared) -> Share | None:
     n = found.seen.requests
     if not n or not found.base:
         return None
-    bad = found.seen.failures if sentinel is Sentinel.ERROR_BURST else found.seen.other
-    usual = (found.failures if sentinel is Sentinel.ERROR_BURST else found.other) / n
+    seen, burst = found.seen, sentinel is Sentinel.ERROR_BURST
+    bad, of = (seen.failures, seen.failed) if burst else (seen.other, seen.othered)
+    usual = (found.failures if burst else found.other) / n
     at_most = wilson(usual * found.base, found.base, _CONFIDENCE).upper
-    return Share(bad, n, found.seen.conversations, usual, at_most)
+    return Share(bad, of, n, seen.conversations, usual, at_most)
 
 
 def jumped(sentinel: Sentinel, recent: Recent, baseline: Baseline, rules: Thresholds) -> Finding:

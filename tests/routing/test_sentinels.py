@@ -28,6 +28,7 @@ def key(tenant: str = "aurora", persona: str = "essayist", task: str = "essay") 
 def seen(n: int = 20, tokens: int = 100, spread: float = 0.0, **fields: Any) -> Seen:
     """``n`` calls, each of a conversation of its own, of ``tokens`` give or take ``spread``."""
     values = {"requests": n, "conversations": n, "tokens": n * tokens, "squares": n * (tokens**2 + spread**2)}
+    values |= {"failed": fields.get("failures", 0), "othered": fields.get("other", 0)}
     return Seen(**{**values, **fields})
 
 
@@ -65,8 +66,10 @@ def test_what_it_says_names_the_figures() -> None:
 
 
 def test_few_conversations_prove_nothing_however_often_each_fails() -> None:
-    assert verdict(BURST, both(n=200, failures=200, conversations=4)) is NOT_ENOUGH
-    assert verdict(BURST, both(n=200, failures=200, conversations=6)) is FIRED
+    assert verdict(BURST, both(n=200, failures=200, conversations=4, failed=4)) is NOT_ENOUGH
+    assert verdict(BURST, both(n=200, failures=200, conversations=6, failed=6)) is FIRED
+    # One conversation of each tenant's is tried again and again, and fails.
+    assert verdict(BURST, both(n=200, failures=180, conversations=20, failed=1)) is QUIET
 
 
 def test_without_a_day_before_nothing_is_sudden() -> None:
@@ -249,6 +252,7 @@ def _half_minute(chance: random.Random, p: float, retry: float, sigma: float) ->
                 requests=calls,
                 conversations=1,
                 failures=calls * bad,
+                failed=int(bad),
                 tokens=sum(tokens),
                 squares=float(sum(t * t for t in tokens)),
             )
@@ -259,9 +263,9 @@ def _half_minute(chance: random.Random, p: float, retry: float, sigma: float) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("p", "retry", "sigma"), [(0.02, 0.5, 0.5), (0.1, 0.5, 1.0), (0.4, 0.3, 1.0)])
 def test_noise_alone_hardly_ever_fires(p: float, retry: float, sigma: float) -> None:
-    """A profile's day of noise, of conversations that fail together and long-tailed lengths, looked at every half minute
-    by both windows: no alarm. docs/sentinels.md tells of more days."""
-    chance = random.Random(f"noise {p}")  # noqa: S311  # no secret
+    """A profile's day of noise, of conversations that fail together and long-tailed lengths, looked at every half
+    minute by both windows: no alarm. docs/sentinels.md tells of more days."""
+    chance = random.Random(f"noise {p}")  # no secret
     history = [_half_minute(chance, p, retry, sigma) for _ in range(2880)]
     base: dict[CellKey, Usual] = {}
     for slice_ in history:

@@ -11,8 +11,8 @@ from routing.rollout.sequential import Counts
 # Sums over conversations are not exact in binary.
 _ROUNDING = 1e-6
 # Bad outcomes in the smaller arm at which a variance is half believed.
-_BELIEVED = 50.0
-_LEAST_SPREAD = 0.05
+BELIEVED = 50.0
+LEAST_SPREAD = 0.05
 
 
 class Measure(StrEnum):
@@ -96,5 +96,5 @@ def counts_of(step: StepEvidence, measure: Measure) -> Counts:
     if most > 0:
         seen = max(most - (treated - treated_squares) - (control - control_squares), 0.0) / most
         known = min(spread_treated, spread_control)
-        ratio = max((seen * known + _BELIEVED) / (known + _BELIEVED), _LEAST_SPREAD)
+        ratio = max((seen * known + BELIEVED) / (known + BELIEVED), LEAST_SPREAD)
     return Counts(nt / ratio, treated / ratio, nc / ratio, control / ratio)

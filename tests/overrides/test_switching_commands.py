@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 
 from overrides.audit import verify
 from overrides.flags import read_flag
-from overrides.models import AuditEntry
+from overrides.models import AuditEntry, Flag
 from overrides.selectors import killed
 from tests import factories
 
@@ -130,8 +130,6 @@ def test_four_eyes_keep_the_flag_as_it_is_but_never_the_emergency_stop() -> None
 
 
 def test_without_the_flag_the_command_says_what_to_do() -> None:
-    from overrides.models import Flag
-
     Flag.objects.all().delete()
     with pytest.raises(CommandError, match=r"manage\.py migrate"):
         run("flag", "status")

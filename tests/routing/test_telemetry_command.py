@@ -8,11 +8,14 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from routing.bundle import forget_bundle
+from routing.models import ScoreSnapshot
 from telemetry import spool
-from telemetry.clickhouse import ClickHouseUnavailable
+from telemetry.clickhouse import ClickHouse, ClickHouseUnavailable
 from telemetry.models import DirtyBucket, ScopeActivity, SpoolBatch
+from tests import factories
 from tests.routing.scenes import ranked_scope
 from tests.routing.test_flag_safety import blind, stale
+from tests.telemetry.pipeline import run_pipeline
 
 pytestmark = pytest.mark.django_db
 
@@ -98,3 +101,23 @@ def test_a_running_task_is_told_with_the_end_of_its_lease(now: datetime) -> None
         assert "running: drain, for" in status()
     forget_bundle()
     assert "running:" not in status()
+
+
+def test_scoring_now_writes_a_snapshot_that_decisions_use(door: ClickHouse, now: datetime) -> None:
+    factories.scope()
+    occurred = (now - timedelta(minutes=1)).isoformat()
+    run_pipeline(door, [factories.event(occurred_at=occurred) for _ in range(40)], now)
+    assert "scores that decisions use: blind" in status()
+    out = StringIO()
+    call_command("telemetry", "score", stdout=out)
+    assert "1 scopes scored" in out.getvalue()
+    forget_bundle()
+    assert "scores that decisions use: fresh" in status()
+
+
+def test_scoring_without_clickhouse_leaves_the_last_snapshot_and_says_so() -> None:
+    ranked_scope()
+    count = ScoreSnapshot.objects.count()
+    with pytest.raises(CommandError, match="The last snapshot stands"):
+        call_command("telemetry", "score")
+    assert ScoreSnapshot.objects.count() == count

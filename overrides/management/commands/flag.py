@@ -65,8 +65,11 @@ class Command(BaseCommand):
         self.stdout.write(f"{AUTO_MODEL_SELECTION} is {_words(state)}")
         for tenant, percent in sorted(state["tenants"].items()):
             self.stdout.write(f"  {tenant}: {percent}%")
-        if state["tenants"] and state["everyone"] is not None:
-            self.stdout.write("  (tenants' shares count again once it goes by percentages)")
+        for tenant, shares in sorted(state["scopes"].items()):
+            for persona, percent in sorted(shares.items()):
+                self.stdout.write(f"  {tenant} × {persona}: {percent}%")
+        if (state["tenants"] or state["scopes"]) and state["everyone"] is not None:
+            self.stdout.write("  (these shares count again once it goes by percentages)")
         everybody, tenants = selectors.killed()
         stopped = ["everybody"] if everybody else sorted(tenants)
         self.stdout.write(f"Kill switch: {'ON for ' + ', '.join(stopped) if stopped else 'off'}")

@@ -1,4 +1,4 @@
-"""`manage.py telemetry status`: how fresh telemetry is, and where it is held up. Asks the Django database only."""
+"""`manage.py telemetry status|score`: how fresh telemetry is and where it is held up; score it now."""
 
 from argparse import ArgumentParser
 from datetime import datetime
@@ -7,9 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from routing import snapshots
 from routing.bundle import current_bundle
 from routing.health import flag_safety
 from telemetry import freshness, spool
+from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.freshness import Pipeline
 from telemetry.freshness_state import Freshness
 from telemetry.models import Lease, PipelineStage
@@ -18,18 +20,33 @@ _TRUSTED = (Freshness.FRESH, Freshness.DEGRADED)
 
 
 class Command(BaseCommand):
-    help = (
-        "Tell how fresh telemetry is and, when it is not, where it is held up: spool, roll-ups, ClickHouse, scores. "
-        "Never asks ClickHouse. Exits with 1 when scores are too old to steer by."
-    )
+    help = "Tell how fresh telemetry is and, when it is not, where it is held up; or score it now."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        status = actions.add_parser("status", help="the pipeline, stage by stage, and each scope")
+        status = actions.add_parser(
+            "status",
+            help="spool, roll-ups, ClickHouse, scopes and scores, from the Django database alone; exits with 1 when "
+            "scores are too old to steer by",
+        )
         status.add_argument("--tenant", metavar="SLUG", help="only this tenant's scopes")
+        actions.add_parser(
+            "score",
+            help="score every scope and write a snapshot, which decisions use within 5 seconds; Celery does so every "
+            "minute, and once more does no harm",
+        )
 
-    def handle(self, *, action: str, tenant: str | None, **options: Any) -> None:
-        now = timezone.now()
+    def handle(self, *, action: str, **options: Any) -> None:
+        if action == "status":
+            self._status(options["tenant"], timezone.now())
+            return
+        try:
+            snapshot = snapshots.write_snapshot(get_clickhouse(), timezone.now())
+        except ClickHouseError as error:
+            raise CommandError(f"ClickHouse: {error}. The last snapshot stands.") from None
+        self.stdout.write(f"snapshot {snapshot.pk}: {snapshot.scopes} scopes scored")
+
+    def _status(self, tenant: str | None, now: datetime) -> None:
         waiting, stages = spool.backlog(), list(PipelineStage.objects.order_by("name"))
         pipeline = freshness.pipeline_of(waiting, stages)
         self._pipeline(pipeline, waiting, now)

@@ -150,7 +150,8 @@ def quarantine(items: Sequence[Any], rejected: Sequence[Rejection], source: str,
         )
         for rejection in rejected[:_QUARANTINED_PER_BATCH]
     )
-    for code, count in Counter(rejection.code for rejection in rejected).items():
+    # In one order for all: two requests that count the same reasons must not wait for each other's rows.
+    for code, count in sorted(Counter(rejection.code for rejection in rejected).items()):
         counter, _ = QuarantineCount.objects.get_or_create(day=now.date(), code=code)
         QuarantineCount.objects.filter(pk=counter.pk).update(count=F("count") + count)
 

@@ -8,6 +8,8 @@ DEMO ?= 1
 WORKERS ?= 2
 # Tests marked slow run with SLOW=1, as in CI.
 SLOW ?= 0
+# Where `make faults` writes its table, if anywhere.
+REPORT ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -41,8 +43,8 @@ test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs ser
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
 	$(BIN)/python -m tests.on_postgres
 
-faults: $(STAMP)-dev ## Break servers and processes under the product; prints what was measured
-	$(BIN)/python -m pytest -rP tests/faults $(ARGS)
+faults: $(STAMP)-dev ## Break servers and processes under the product; prints one table (REPORT=docs/reports/faults.md writes it)
+	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/faults $(ARGS)
 
 lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deployment checks
 	$(BIN)/ruff check .

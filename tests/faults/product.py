@@ -1,10 +1,13 @@
-"""The product run apart on real servers, with ClickHouse behind a proxy that misbehaves on demand."""
+"""The product run apart on real servers, with ClickHouse and Redis behind proxies that misbehave on demand."""
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +23,7 @@ from tests.services import (
     RedisServer,
     ServiceMissing,
     clickhouse_server,
+    free_ports,
     postgres_server,
     redis,
     wait_until,
@@ -44,13 +48,14 @@ ASKED = {"tenant": "aurora", "persona": "essayist"}
 
 @dataclass
 class Product:
-    """The product, apart, with ClickHouse behind a proxy; the flag on, the scope ranked."""
+    """The product, apart, flag on, scope ranked; ClickHouse is behind ``proxy``, Redis behind ``redis_proxy``."""
 
     apart: Apart
     postgres: PostgresServer
     redis: RedisServer
     clickhouse: ClickHouseServer
     proxy: Proxy
+    redis_proxy: Proxy
     key: str
     client: httpx.Client
     web: subprocess.Popen[bytes]
@@ -73,21 +78,54 @@ class Product:
     def door(self) -> ClickHouse:
         return connect(self.clickhouse.url("selection"))
 
+    def shell(self, script: str) -> str:
+        """Run Python inside Django, in a process of its own; its last line."""
+        return (self.apart.manage("shell", "--no-imports", "-c", script).splitlines() or [""])[-1]
 
-@pytest.fixture(scope="module")
+    @contextmanager
+    def another_web(self, **environment: str) -> Iterator[httpx.Client]:
+        """A second web process with variables of its own, until the block ends."""
+        [port] = free_ports(1)
+        process = self.apart.start_web(port, **environment)
+        try:
+            with self.apart.client(self.key, port) as client:
+                yield client
+        finally:
+            kill(process)
+
+    def logs(self, name: str) -> str:
+        """What processes of this name (web, worker, beat) have logged so far."""
+        return "".join(path.read_text() for path in self.apart.directory.glob(f"{name}-*.log"))
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """-9, with its children."""
+    os.killpg(process.pid, 9)
+    process.wait()
+
+
+@pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    directory = tmp_path_factory.mktemp("faults")
+    """One for all files of a process that leave it as it was; its metrics are fresh."""
+    with running_product(tmp_path_factory.mktemp("faults")) as one:
+        yield one
+
+
+@contextmanager
+def running_product(directory: Path, newest: timedelta = timedelta()) -> Iterator[Product]:
+    """``newest``: how old the newest completion is."""
     try:
         with (
             postgres_server() as database,
             redis() as broker,
             clickhouse_server() as clickhouse,
             proxy(clickhouse.port) as between,
+            proxy(broker.server.port) as before_redis,
         ):
             environment = {
                 "DEPLOYMENT_MODE": "DEVELOPMENT",
                 "DATABASE_URL": database.url,
-                "REDIS_URL": broker.url,
+                "REDIS_URL": f"redis://127.0.0.1:{before_redis.port}/0",
                 "CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{between.port}/selection",
                 "BUNDLE_REFRESH_SECONDS": "0.5",
             }
@@ -98,16 +136,18 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
                 running.manage("shell", "--no-imports", "-c", TURN_ON)
                 web = running.start_web()
                 with running.client(key) as client:
-                    one = Product(running, database, broker, clickhouse, between, key, client, web)
-                    _start_telemetry(one)
+                    one = Product(
+                        running, database, broker, clickhouse, between, before_redis, key, client, web
+                    )
+                    _start_telemetry(one, newest)
                     yield one
     except ServiceMissing as reason:
         missing(reason)
 
 
-def _start_telemetry(product: Product) -> None:
+def _start_telemetry(product: Product, age: timedelta) -> None:
     now = datetime.now(UTC)
-    newest = now - timedelta(minutes=14)
+    newest = now - age
     product.report(now - timedelta(hours=23), newest)
     # The scope's own newest completion is exactly that old, not whenever the timeline had one last.
     last = next(outcome for tenant, outcome in timeline.cycle() if outcome.persona == ASKED["persona"])

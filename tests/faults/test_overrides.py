@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import Breaking
 from tests.faults.product import ASKED, Product
+from tests.faults.table import Promise
 from tests.faults.test_worker import playing, worker_settings
 from tests.services import free_ports, wait_until
 from worker.runtime import Worker
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
 URL = "/settings/overrides"
 LOCK = {**ASKED, "kind": "lock", "profile": "gpt-5.5", "reason": "a test of many at once"}
 
@@ -31,7 +33,10 @@ def end(product: Product, override: dict[str, Any]) -> None:
     assert ended.status_code == 200, ended.text
 
 
-def test_twenty_at_once_with_one_key_make_one_change_and_one_entry(product: Product) -> None:
+def test_twenty_at_once_with_one_key_make_one_change_and_one_entry(
+    product: Product, breaking: Breaking
+) -> None:
+    row = breaking("20 overrides at once with one Idempotency-Key", Promise.AUDIT)
     before = entries(product)
     headers = {"Idempotency-Key": "one-key"}
     with ThreadPoolExecutor(20) as pool:
@@ -39,10 +44,14 @@ def test_twenty_at_once_with_one_key_make_one_change_and_one_entry(product: Prod
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert entries(product) - before == Counter({"create": 1})
+    row.measured = "1 change, 1 audit entry, 20 equal answers"
     end(product, answers[0].json())
 
 
-def test_of_twenty_with_one_version_one_wins_and_the_others_see_both_states(product: Product) -> None:
+def test_of_twenty_with_one_version_one_wins_and_the_others_see_both_states(
+    product: Product, breaking: Breaking
+) -> None:
+    row = breaking("20 changes at once of one override's version", Promise.AUDIT)
     made = product.client.post(URL, json=LOCK).json()
     before = entries(product)
 
@@ -58,10 +67,12 @@ def test_of_twenty_with_one_version_one_wins_and_the_others_see_both_states(prod
         assert (loser["code"], loser["current"]["reason"]) == ("version_conflict", winner["reason"])
         assert loser["yours"]["reason"] != winner["reason"]
     assert entries(product) - before == Counter({"replace": 1})
+    row.measured = "1 change, 1 audit entry, 19 x 409 with both states"
     end(product, winner)
 
 
-def test_of_twenty_who_change_a_persona_as_they_saw_it_one_wins(product: Product) -> None:
+def test_of_twenty_who_change_a_persona_as_they_saw_it_one_wins(product: Product, breaking: Breaking) -> None:
+    row = breaking("20 changes at once of one persona's version", Promise.AUDIT)
     path = f"/settings/personas/{ASKED['persona']}"
     seen = product.client.get(path)
     before = entries(product)
@@ -74,13 +85,19 @@ def test_of_twenty_who_change_a_persona_as_they_saw_it_one_wins(product: Product
         answers = list(pool.map(change, range(20)))
     assert Counter(answer.status_code for answer in answers) == Counter({409: 19, 200: 1})
     assert entries(product) - before == Counter({"update": 1})
+    row.measured = "1 change, 1 audit entry, 19 x 409"
     [winner] = [answer for answer in answers if answer.status_code == 200]
     back = {"min_samples": seen.json()["min_samples"], "reason": "back to what it was"}
     headers = {"If-Match": winner.headers["ETag"]}
     assert product.client.patch(path, json=back, headers=headers).status_code == 200
 
 
-def test_an_override_is_in_effect_in_every_process_within_5_seconds(product: Product, tmp_path: Path) -> None:
+def test_an_override_is_in_effect_in_every_process_within_5_seconds(
+    product: Product, tmp_path: Path, breaking: Breaking
+) -> None:
+    row = breaking(
+        "an override, seen from two web processes and a worker that decides locally", Promise.OVERRIDE
+    )
     [port] = free_ports(1)
     product.apart.start_web(port)
     local = {"evaluation": "local"}
@@ -103,7 +120,7 @@ def test_an_override_is_in_effect_in_every_process_within_5_seconds(product: Pro
         made = product.client.post(URL, json=LOCK).json()
         began = time.monotonic()
         wait_until(lambda: reasons() == {"override_lock"}, "the lock in every process", timeout=5)
-        print(f"in effect everywhere after {time.monotonic() - began:.1f} s")  # noqa: T201
+        row.measured = f"in effect everywhere after {time.monotonic() - began:.1f} s"
         end(product, made)
         wait_until(lambda: reasons() == {"ranked"}, "its end in every process", timeout=5)
     assert "all as they were written" in product.apart.manage("audit", "verify")

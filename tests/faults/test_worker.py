@@ -1,6 +1,5 @@
 """The reference worker while the service and a provider are down: every message is answered, all of it told."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +8,16 @@ from typing import Any
 import pytest
 
 from demo.provider import DemoProvider, Failure
-from tests.faults.product import Product
+from tests.faults.conftest import Breaking
+from tests.faults.product import Product, kill
+from tests.faults.table import Promise
 from tests.services import wait_until
 from worker.client import Source
 from worker.conversation import Answer, Message
 from worker.runtime import Worker
 from worker.settings import Settings, load_settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
 
 
 @contextmanager
@@ -30,16 +31,16 @@ def playing() -> Iterator[DemoProvider]:
 
 
 def test_a_worker_answers_while_the_service_and_a_provider_are_down_and_tells_all_afterwards(
-    product: Product, tmp_path: Path
+    product: Product, tmp_path: Path, breaking: Breaking
 ) -> None:
+    row = breaking("the service killed -9, then a provider failing", Promise.ALWAYS)
     with playing() as provider, Worker(worker_settings(product, provider, tmp_path)) as worker:
         assert worker.client.wait_ready(10)
         first = _converse(worker, "before")
         assert {answer.selected.source for answer in first} == {Source.REMOTE}
         chosen = first[0].selected.profile.slug
 
-        os.killpg(product.web.pid, 9)
-        product.web.wait()
+        kill(product.web)
         down = _converse(worker, "down")
         assert {answer.selected.source for answer in down} == {Source.LOCAL}
         assert {answer.selected.reason for answer in down} == {"ranked"}
@@ -65,8 +66,15 @@ def test_a_worker_answers_while_the_service_and_a_provider_are_down_and_tells_al
         "SELECT count() AS n, uniqExact(event_id) AS ids FROM completions FINAL WHERE conversation_id LIKE 'worker-%'"
     )
     assert rows == [{"n": len(events), "ids": len(events)}]
-    [replays] = product.door().query("SELECT countIf(replay != 'equal') AS unequal FROM selections FINAL")
+    shown = ", ".join(f"'{one}'" for one in decided)
+    [replays] = product.door().query(
+        f"SELECT countIf(replay != 'equal') AS unequal FROM selections FINAL WHERE toString(decision_id) IN ({shown})"
+    )
     assert replays == {"unequal": 0}
+    row.measured = (
+        f"{len(answers)} of 15 messages answered; {len(events)} completions and {len(decided)} decisions there once "
+        "afterwards, each replayed equal"
+    )
 
 
 def worker_settings(product: Product, provider: DemoProvider, directory: Path, **fields: Any) -> Settings:

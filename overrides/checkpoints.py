@@ -120,11 +120,12 @@ def read(path: Path) -> Reading:
 
 def _read(data: bytes) -> Reading:
     lines = data.splitlines()
-    found = [checkpoint for line in lines if (checkpoint := _parse(line)) is not None]
+    found = [checkpoint for line in lines if (checkpoint := parse(line)) is not None]
     return Reading(found, len(lines) - len(found), torn=bool(data) and not data.endswith(b"\n"))
 
 
-def _parse(line: bytes) -> Checkpoint | None:
+def parse(line: bytes) -> Checkpoint | None:
+    """A checkpoint's line, alone or in a log; None: it is none."""
     text = line.partition(LOGGED.encode())[2] or line
     try:
         told = Checkpoint(**orjson.loads(text))

@@ -1,5 +1,6 @@
 """A change as what policy would be after it, for the preview."""
 
+from collections.abc import Callable
 from typing import Any
 
 from overrides import services
@@ -9,9 +10,20 @@ from overrides.precedence import Hypothetical
 from overrides.previewing import Proposal
 from overrides.states import State
 
+Proposer = Callable[[Change, State], Proposal]
+
+_OTHERS: dict[str, Proposer] = {}
+
+
+def register(kind: str, proposer: Proposer) -> None:
+    """Tell what changes of another kind make of policy; see ``changes.register``."""
+    _OTHERS[kind] = proposer
+
 
 def proposal_of(change: Change, after: State) -> Proposal:
     """``after``: the object's state once the change is made (``changes.rehearse``)."""
+    if change.kind in _OTHERS:
+        return _OTHERS[change.kind](change, after)
     if change.object_type == "override":
         return _override(change, after)
     if change.kind == "kill_switch":

@@ -8,6 +8,7 @@ VERB_OF = {
     "kill_switch": "override",
     "persona": "personas",
     "flag": "flags",
+    "rollout": "flags",
     "tenant": "catalogue",
     "modelprofile": "catalogue",
     "pricerevision": "catalogue",

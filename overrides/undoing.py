@@ -23,8 +23,8 @@ from overrides.states import State, describe, find, tag_of
 
 #: So many entries at most: who did more wants a shorter time, and a person to look.
 MOST = 2000
-#: What waits for approval is withdrawn, not undone.
-_NO_CHANGE = ("change_request",)
+#: What waits for approval is withdrawn, not undone; a rollout is paused, rolled back or cancelled.
+_NO_CHANGE = ("change_request", "rollout")
 
 #: How what was made new is switched off again: history names it, so it is not deleted.
 _OFF: dict[str, State] = {

@@ -10,6 +10,8 @@ class RoutingConfig(AppConfig):
     def ready(self) -> None:
         from overrides import previewing
         from routing import checks  # noqa: F401  # registers them
+        from routing.guarding import kinds
         from routing.preview import preview
 
         previewing.register(preview)
+        kinds.register()

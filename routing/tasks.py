@@ -2,13 +2,16 @@
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
 from routing import archive, events, health, metering, snapshots, webhooks
+from routing.guarding import machine
 from routing.journal import journal
+from routing.quarantining import services, watching
 from routing.savings import CONTROL, TREATED
 from telemetry.arms import LOOKBACK, RECENT, update_arms
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
@@ -69,6 +72,40 @@ def check_alerts() -> bool:
             return False
         repeat = timedelta(seconds=settings.ALERT_REPEAT_SECONDS)
         return health.check_alert(timezone.now(), repeat) is not None
+
+
+@shared_task
+def advance_rollouts() -> dict[int, str]:
+    """Look at every rollout that is due: hold, advance, complete or roll back."""
+    now = timezone.now()
+    with lease("rollouts", now) as won:
+        if not won:
+            return {}
+        return machine.advance_all(
+            get_clickhouse(),
+            now,
+            timedelta(seconds=settings.ALERT_REPEAT_SECONDS),
+            renew=lambda: won.renew(timezone.now()),
+        )
+
+
+@shared_task
+def watch_profiles() -> int:
+    """Judge profiles by what they did in the last minutes; returns how many went into quarantine. While ClickHouse is
+    away none does, and those that are in one leave it by the clock."""
+    now = timezone.now()
+    with lease("sentinels", now) as won:
+        if not won:
+            return 0
+        services.record_clock(now)
+        opened: list[Any] = []
+        if settings.SENTINELS_ENABLED:
+            try:
+                opened = watching.watch(get_clickhouse(), now)
+            except ClickHouseError as error:
+                log.warning("sentinels: %s", error)
+        watching.tell_alerts(now, timedelta(seconds=settings.ALERT_REPEAT_SECONDS))
+        return len(opened)
 
 
 @shared_task

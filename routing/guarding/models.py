@@ -9,8 +9,8 @@ from catalog.tenancy import Tenancy
 
 
 class Rollout(models.Model):
-    """The flag of one scope (``persona`` empty: of all the tenant's personas without a share of their own) on its way up
-    a plan's steps. Unfinished ones, of which a scope has one at most, are running, paused or rolled back."""
+    """The flag of one scope (``persona`` empty: of all the tenant's personas without a share of their own) on its way
+    up a plan's steps. Unfinished ones, of which a scope has one at most, are running, paused or rolled back."""
 
     tenancy = Tenancy("tenant__slug")
 
@@ -75,7 +75,7 @@ class Rollout(models.Model):
 
     @property
     def scope(self) -> str:
-        """For people: "aurora × essayist", "aurora"."""
+        """Tenant and persona, for people."""
         return f"{self.tenant.slug} × {self.persona.slug}" if self.persona else self.tenant.slug
 
     @property

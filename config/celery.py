@@ -28,6 +28,7 @@ app.conf.beat_schedule = {
     "record-expiries": _every(30, "overrides.tasks.record_expiries"),
     "write-audit-checkpoint": _every(300, "overrides.tasks.write_audit_checkpoint"),
     "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),
+    "advance-rollouts": _every(60, "routing.tasks.advance_rollouts"),
     "measure-overrides": _every(300, "routing.tasks.measure_overrides"),
     "update-savings": _every(120, "routing.tasks.update_savings"),
     "revisit-savings": _every(21_600, "routing.tasks.revisit_savings"),

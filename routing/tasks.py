@@ -75,18 +75,19 @@ def check_alerts() -> bool:
 
 
 @shared_task
-def advance_rollouts() -> dict[int, str]:
+def advance_rollouts() -> list[str]:
     """Look at every rollout that is due: hold, advance, complete or roll back."""
     now = timezone.now()
     with lease("rollouts", now) as won:
         if not won:
-            return {}
-        return machine.advance_all(
+            return []
+        done = machine.advance_all(
             get_clickhouse(),
             now,
             timedelta(seconds=settings.ALERT_REPEAT_SECONDS),
             renew=lambda: won.renew(timezone.now()),
         )
+        return [f"{pk}: {action}" for pk, action in done.items()]
 
 
 @shared_task

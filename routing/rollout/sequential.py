@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from math import exp, inf, log, log10
+from math import exp, inf, log
 
 Logs = tuple[float, float, float, float]
 """Logarithms of the factors of one conversation: treated bad, treated good, control bad, control good."""
@@ -28,6 +28,7 @@ Logs = tuple[float, float, float, float]
 BASELINES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.5, 0.75)
 ODDS_RATIOS = (1.05, 1.1, 1.25, 1.55, 2.2, 4.0, 9.0)
 _LEAST = 5e-5
+_SHARE_STEP = 0.01
 _NOTHING: Logs = (0.0, 0.0, 0.0, 0.0)
 # Halvings of a search for a bound: leave a hundredth of a point, which is what is shown.
 _BOUND_STEPS = 14
@@ -140,12 +141,12 @@ def _mean(logs: Sequence[float]) -> float:
 
 
 def rounded_share(treated: float, control: float) -> float | None:
-    """The treated's share, to three digits of the smaller arm's, so that factors are worked out once; None when an
-    arm is empty."""
+    """The treated's share, the smaller arm's to half a percent of itself, so that factors are worked out once for many
+    looks; None when an arm is empty."""
     if treated <= 0 or control <= 0:
         return None
     smaller = min(treated, control) / (treated + control)
-    smaller = round(smaller, 2 - int(log10(smaller) // 1))
+    smaller = min(exp(round(log(smaller) / _SHARE_STEP) * _SHARE_STEP), 0.5)
     return smaller if treated <= control else 1 - smaller
 
 

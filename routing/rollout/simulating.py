@@ -100,9 +100,12 @@ class Simulation:
         self._draw(live, minutes)
         harmed = np.zeros(len(live), dtype=np.bool_)
         safe = self._long_enough(live)
+        shares = self._numbers.numbers(
+            *(self.conversations[self.step[live], arm, live] for arm in (_TREATED, _CONTROL))
+        )
         evidence = []
         for number, measure in enumerate(_MEASURES):
-            counts, shares = self._counts(live, number)
+            counts = self._counts(live, number)
             logs = self._table(Null.AT_MOST, self.plan.tolerances[measure]).logs(counts, shares)
             evidence.append(logs)
             harmed |= self._harmed(live, number, logs) >= harm_threshold(self.plan)
@@ -172,12 +175,12 @@ class Simulation:
         own = self._random.beta(rate * concentration, (1 - rate) * concentration, len(owner))
         shares = self._random.binomial(self.scene.completions, own) / self.scene.completions
         return (
-            np.bincount(owner, shares, minlength=len(count)),
-            np.bincount(owner, shares * shares, minlength=len(count)),
+            np.asarray(np.bincount(owner, shares, len(count)), dtype=np.float64),
+            np.asarray(np.bincount(owner, shares * shares, len(count)), dtype=np.float64),
         )
 
-    def _counts(self, live: Ints, number: int) -> tuple[Floats, Ints]:
-        """Of the running step: bad and good of both arms (``evidence.counts_of``), and the share's number."""
+    def _counts(self, live: Ints, number: int) -> Floats:
+        """Of the running step: bad and good of both arms (``evidence.counts_of``)."""
         step = self.step[live]
         nt, nc = (self.conversations[step, arm, live] for arm in (_TREATED, _CONTROL))
         bt, bc = (self.sums[step, arm, live, number] for arm in (_TREATED, _CONTROL))
@@ -187,8 +190,7 @@ class Simulation:
         seen = np.where(most > 0, (most - (bt - qt) - (bc - qc)) / np.where(most > 0, most, 1), 1.0)
         known = np.minimum(spread_t, spread_c)
         ratio = np.maximum((np.maximum(seen, 0) * known + BELIEVED) / (known + BELIEVED), LEAST_SPREAD)
-        counts = np.stack([bt, nt - bt, bc, nc - bc], axis=1) / ratio[:, None]
-        return counts, self._numbers.numbers(nt, nc)
+        return np.asarray(np.stack([bt, nt - bt, bc, nc - bc], axis=1) / ratio[:, None])
 
     def _harmed(self, live: Ints, number: int, logs: Floats) -> Floats:
         """Log evidence of harm (``sequential.evidence_of_steps``)."""

@@ -135,12 +135,13 @@ def _preface(setting: Setting) -> list[str]:
         else "one completion each"
     )
     drift = f"; rates swing by {scene.drift * 100:g}% of themselves within a day" if scene.drift else ""
+    steps = " -> ".join(f"{step:g}" for step in plan.steps)
+    looks = f"looked at every {setting.look_minutes} min for up to {setting.max_hours:g} h"
+    least = f"at least {plan.min_minutes} min and {plan.min_conversations} conversations per arm and step"
+    kept = f"holdout {scene.holdout * 100:g}%{drift}"
     return [
-        f"Plan {' -> '.join(f'{step:g}' for step in plan.steps)}%, at least {plan.min_minutes} min and "
-        f"{plan.min_conversations} conversations per arm and step, alpha {plan.alpha:g}; "
-        f"looked at every {setting.look_minutes} min for up to {setting.max_hours:g} h.",
-        f"Truth: {rates}; {scene.per_hour:g} conversations per hour, {completions}, holdout "
-        f"{scene.holdout * 100:g}%{drift}. Seed {setting.seed}.",
+        f"Plan {steps}%, {least}, alpha {plan.alpha:g}; {looks}.",
+        f"Truth: {rates}; {scene.per_hour:g} conversations per hour, {completions}, {kept}. Seed {setting.seed}.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""What rollouts of a known truth came to: how often they were rolled back, after how many conversations. Pure, with numpy."""
+"""What simulated rollouts came to: how often they were rolled back, and how soon. Pure, with numpy."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

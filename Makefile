@@ -37,7 +37,7 @@ run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an e
 	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
 
 test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs servers is skipped unless `make services` ran
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/faults $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
 	@$(MAKE) --no-print-directory test-postgres
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too

@@ -25,6 +25,19 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 
+#: Of few tests, but of minutes: what begins last should be short, or one process waits for the other at the end.
+_LONG = ("flows", "browser", "telemetry/test_cluster", "commandcenter/test_commands", "test_notebooks", "demo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long go first; the others keep their order."""
+
+    def is_short(item: pytest.Item) -> bool:
+        return not item.nodeid.startswith(tuple(f"tests/{name}" for name in _LONG))
+
+    items.sort(key=is_short)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory

@@ -4,12 +4,18 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import celeryd_init, worker_ready
+
+from config import apart
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("selection")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# The worker inside config.embedded, which has the process to itself, sends neither.
+celeryd_init.connect(apart.begin_worker, weak=False, dispatch_uid="config.apart")
+worker_ready.connect(apart.serve_metrics, weak=False, dispatch_uid="config.apart")
 
 
 def _every(seconds: float, task: str) -> dict[str, Any]:
@@ -25,6 +31,7 @@ app.conf.beat_schedule = {
     "publish-selections": _every(1, "routing.tasks.publish_selections"),
     "send-webhooks": _every(2, "routing.tasks.send_webhooks"),
     "check-alerts": _every(30, "routing.tasks.check_alerts"),
+    "watch-profiles": _every(10, "routing.tasks.watch_profiles"),
     "record-expiries": _every(30, "overrides.tasks.record_expiries"),
     "write-audit-checkpoint": _every(300, "overrides.tasks.write_audit_checkpoint"),
     "prune-idempotency-keys": _every(3600, "overrides.tasks.prune_idempotency_keys"),

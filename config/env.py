@@ -46,6 +46,8 @@ class Env(BaseSettings):
     https: bool | None = None
     trusted_proxies: CommaSeparated = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["", "line", "json"] = ""
+    metrics_listen: str = Field("", pattern=r"^(|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")
 
     database_url: str = ""
     redis_url: str = ""
@@ -64,6 +66,15 @@ class Env(BaseSettings):
     selection_keep_days: int = Field(30, ge=3, le=400)
     event_source: str = Field("/automated-llm-selection", min_length=1, max_length=200, pattern=r"^\S+$")
     alert_repeat_seconds: int = Field(300, ge=30, le=86_400)
+
+    sentinels_enabled: bool = True
+    sentinel_min_samples: int = Field(10, ge=3, le=10_000)
+    sentinel_excess: float = Field(0.2, ge=0.02, le=0.9)
+    sentinel_token_ratio: float = Field(2.0, ge=1.1, le=100)
+    sentinel_price_rise: float = Field(0.2, ge=0.01, le=10)
+    profile_quarantine_cooldown_seconds: int = Field(120, ge=10, le=3600)
+    profile_quarantine_expiry_seconds: int = Field(3600, ge=60, le=86_400)
+    profile_quarantine_probe_share: float = Field(0.05, ge=0, le=0.5)
 
     audit_signing_key: str = ""
     audit_public_keys: CommaSeparated = ()
@@ -162,6 +173,11 @@ class Env(BaseSettings):
     def use_https(self) -> bool:
         """Unless told, only the modes that real people reach over a network insist on HTTPS."""
         return self.https if self.https is not None else self.is_hardened
+
+    @property
+    def logs_json(self) -> bool:
+        """Unless told, only logs that machines read: those of PRODUCTION."""
+        return self.log_format == "json" or (not self.log_format and self.deployment_mode is Mode.PRODUCTION)
 
     @property
     def is_hardened(self) -> bool:

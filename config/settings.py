@@ -145,6 +145,14 @@ SNAPSHOT_KEEP_DAYS = ENV.snapshot_keep_days
 SELECTION_KEEP_DAYS = ENV.selection_keep_days
 EVENT_SOURCE = ENV.event_source
 ALERT_REPEAT_SECONDS = ENV.alert_repeat_seconds
+SENTINELS_ENABLED = ENV.sentinels_enabled
+SENTINEL_MIN_SAMPLES = ENV.sentinel_min_samples
+SENTINEL_EXCESS = ENV.sentinel_excess
+SENTINEL_TOKEN_RATIO = ENV.sentinel_token_ratio
+SENTINEL_PRICE_RISE = ENV.sentinel_price_rise
+PROFILE_QUARANTINE_COOLDOWN_SECONDS = ENV.profile_quarantine_cooldown_seconds
+PROFILE_QUARANTINE_EXPIRY_SECONDS = ENV.profile_quarantine_expiry_seconds
+PROFILE_QUARANTINE_PROBE_SHARE = ENV.profile_quarantine_probe_share
 DRAIN_BLOCK_ROWS = ENV.drain_block_rows
 QUARANTINE_KEEP = ENV.quarantine_keep
 RETENTION_DAYS = {
@@ -191,6 +199,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "catalog.schema.finish"],
 }
+
+# --- Observability ---
+METRICS_LISTEN = ENV.metrics_listen
 
 # --- Celery (the beat table stands in config.celery) ---
 CELERY_BROKER_URL = ENV.redis_url or "memory://"

@@ -1,12 +1,16 @@
-"""Where heartbeats come from: beat's own thread when it has sent a task, and a worker when it has done one."""
+"""What Celery tells of: beat's own thread that it sent a task, a worker that it has done one, and how long it took.
+
+Heartbeats come from there, and the meters of tasks.
+"""
 
 import threading
 import time
 from typing import Any
 
-from celery.signals import after_task_publish, beat_init, task_postrun
+from celery.signals import after_task_publish, beat_init, task_postrun, task_prerun, task_revoked
 
 from observability.heartbeats import Teller
+from observability.meters import meters
 from observability.models import Heartbeat
 
 
@@ -35,17 +39,45 @@ class _Beat:
         self._teller.tick(str(sender), late)
 
 
+_STATES = {"SUCCESS": "succeeded", "FAILURE": "failed", "RETRY": "retried"}
+
+
+class _Work:
+    """Times tasks, and tells that the worker does some."""
+
+    def __init__(self) -> None:
+        self._teller = Teller(Heartbeat.Kind.WORKER)
+        # Several at once in a pool of threads.
+        self._began: dict[str, float] = {}
+
+    def begins(self, task_id: str, **_: Any) -> None:
+        self._began[task_id] = time.perf_counter()
+
+    def ended(self, task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
+        began = self._began.pop(task_id, None)
+        if began is None or getattr(task.request, "is_eager", False):
+            return
+        meters().tasks(task.name, _STATES.get(state or "", "other")).inc()
+        meters().task_seconds(task.name).observe(time.perf_counter() - began)
+        self._teller.tick(task.name)
+
+    def dropped(self, request: Any, expired: bool = False, **_: Any) -> None:
+        """It was due again before it could start: workers do not keep up."""
+        meters().tasks(request.task_name, "expired" if expired else "other").inc()
+
+
 _beat = _Beat()
-_worker = Teller(Heartbeat.Kind.WORKER)
-
-
-def _done(sender: Any = None, **_: Any) -> None:
-    if sender is not None and not getattr(sender.request, "is_eager", False):
-        _worker.tick(str(sender.name))
+_work = _Work()
 
 
 def connect() -> None:
     """Listen. Once per process, when Django is set up."""
-    beat_init.connect(_beat.began, weak=False, dispatch_uid="observability.pulses")
-    after_task_publish.connect(_beat.sent, weak=False, dispatch_uid="observability.pulses")
-    task_postrun.connect(_done, weak=False, dispatch_uid="observability.pulses")
+    receivers = (
+        (beat_init, _beat.began),
+        (after_task_publish, _beat.sent),
+        (task_prerun, _work.begins),
+        (task_postrun, _work.ended),
+        (task_revoked, _work.dropped),
+    )
+    for signal, receiver in receivers:
+        signal.connect(receiver, weak=False, dispatch_uid=f"observability.pulses.{receiver.__name__}")

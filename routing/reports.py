@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from catalog.directory import Directory, directory
+from observability.meters import meters
 from routing.decision import decision_id
 from routing.engine import Reason, SelectionRequest, canonical_json
 from routing.models import Selection
@@ -110,6 +111,8 @@ def accept(
             refused.append(Rejection(index, why.code, str(why)))
     if rows:
         record(rows)
+        for row in rows:
+            meters().decisions(row.reason, Selection.Source.LOCAL.value).inc()
     return len(rows), refused
 
 

@@ -4,6 +4,7 @@ The decision, its place in the outbox and the conversation's last profile are in
 answer goes out. While the database is away they are in the journal instead (routing.journal).
 """
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from catalog.outage import AWAY, outage
+from observability.meters import meters
 from routing.bundle import current_bundle
 from routing.engine import Decision, SelectionRequest, canonical_json, decide
 from routing.journal import journal
@@ -26,7 +28,10 @@ def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
 
     Raises SelectionProblem; OperationalError only when there has never been a bundle.
     """
-    return repeats.once(asked, lambda: _select(asked, caller, at))
+    began = time.perf_counter()
+    answer = repeats.once(asked, lambda: _select(asked, caller, at))
+    meters().decision_seconds.observe(time.perf_counter() - began)
+    return answer
 
 
 def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
@@ -40,6 +45,7 @@ def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
     except AWAY:
         decision = decide(bundle, _request(asked, at, None))
         journal.append(canonical_json([caller, decision.core()]))
+        meters().decisions(decision.reason.value, Selection.Source.JOURNAL.value).inc()
         answer = decision.to_dict()
         repeats.keep(asked, answer)
         return answer
@@ -78,6 +84,7 @@ def _commit(asked: Asked, decision: Decision, caller: str) -> dict[str, Any]:
             return earlier
         if not Selection.objects.filter(decision_id=decision.decision_id).exists():
             raise
+    meters().decisions(decision.reason.value, Selection.Source.REMOTE.value).inc()
     return decision.to_dict()
 
 

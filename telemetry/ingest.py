@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F
 
 from catalog.directory import directory
+from observability.meters import meters
 from telemetry import spool
 from telemetry.events import LATEST, Rejected, Rejection, Row, check, parse, to_row
 from telemetry.models import QuarantineCount, QuarantinedEvent
@@ -126,6 +127,8 @@ def accept(
             spool.store(rows, source, now)
         if rejected:
             quarantine(items, rejected, source, now)
+    meters().events("accepted").inc(len(rows))
+    meters().events("rejected").inc(len(rejected))
     return Outcome(len(rows), tuple(rejected))
 
 

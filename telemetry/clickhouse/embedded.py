@@ -24,6 +24,7 @@ from telemetry.clickhouse.errors import (
     refusal,
 )
 from telemetry.clickhouse.interface import ClickHouse, EmbeddedAddress, identifier
+from telemetry.clickhouse.telling import told
 from telemetry.clickhouse.types import json_decoder, refused_by, rows_of, tuples_of
 
 # Makes JSON exact: numbers a reader would round are quoted, times do not depend on a zone.
@@ -66,6 +67,7 @@ class EmbeddedClickHouse(ClickHouse):
             self._version = int(major), int(minor)
         return self._version
 
+    @told("query")
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> list[dict[str, Any]]:
@@ -90,6 +92,7 @@ class EmbeddedClickHouse(ClickHouse):
                 _, types, *rows = map(orjson.loads, piece.bytes().splitlines())
                 yield tuples_of(zip(*rows, strict=True), [json_decoder(type_name) for type_name in types])
 
+    @told("execute")
     def execute(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> None:
@@ -100,6 +103,7 @@ class EmbeddedClickHouse(ClickHouse):
         finally:
             self._column_types.clear()  # it may have changed a table
 
+    @told("insert")
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if not rows:
             return

@@ -26,6 +26,7 @@ from telemetry.clickhouse.errors import (
     refusal,
 )
 from telemetry.clickhouse.interface import ClickHouse, NativeAddress, identifier
+from telemetry.clickhouse.telling import told
 from telemetry.clickhouse.types import native_decoder, rows_of, tuples_of
 
 # Its warnings come with a traceback per failed connection and say what is raised here anyway.
@@ -164,6 +165,7 @@ class NativeClickHouse(ClickHouse):
                 self._version = _version_of(client)
         return self._version
 
+    @told("query")
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> list[dict[str, Any]]:
@@ -187,6 +189,7 @@ class NativeClickHouse(ClickHouse):
             while piece := list(islice(rows, _STREAMED)):
                 yield tuples_of(zip(*piece, strict=True), decoders)
 
+    @told("execute")
     def execute(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout: float | None = None
     ) -> None:
@@ -194,6 +197,7 @@ class NativeClickHouse(ClickHouse):
         with self._client(timeout) as (client, settings):
             client.execute(statement, settings=settings)
 
+    @told("insert")
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         if not rows:
             return

@@ -1,0 +1,116 @@
+"""Several processes, one page of metrics: each writes counts to a file of its own below DATA_DIR, whoever is asked adds
+them up.
+
+The files of processes that ended are added to one file of the dead, so that a total never goes back and files do not
+pile up. Containers and hosts that share DATA_DIR do not share files: their process ids may be the same.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, start_http_server, values
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from observability import heartbeats
+from observability.meters import meters
+
+log = logging.getLogger(__name__)
+
+# The library says nothing of their types.
+_file: Any = MmapedDict
+_collector: Any = MultiProcessCollector
+_values: Any = values
+
+#: In place of the process id; no process has it.
+_DEAD = "0"
+_directory: Path | None = None
+
+
+def share(data_dir: Path) -> None:
+    """Let this process's meters, which nobody used yet, write to files that all processes of this host read."""
+    global _directory
+    directory = data_dir / "metrics" / heartbeats.host()
+    directory.mkdir(parents=True, exist_ok=True)
+    # The library reads it whenever it opens a file, also in a forked child.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    _values.ValueClass = _values.MultiProcessValue()
+    _directory = directory
+
+
+def registry_of_all(own: CollectorRegistry) -> CollectorRegistry:
+    """What to print: the sums over all processes of this host, or ``own`` in a process that shares nothing."""
+    if _directory is None:
+        return own
+    registry = CollectorRegistry()
+    with _alone(_directory):
+        _bury(_directory)
+        # Read now, while no other process moves counts from file to file.
+        registry.register(_Read(list(_collector(None, str(_directory)).collect())))
+    return registry
+
+
+def serve(listen: str) -> None:
+    """Answer ``GET /metrics`` at this ``host:port`` from a thread, without a key: the sums over all processes of this
+    host. Raises OSError when the port is taken."""
+    host, _, port = listen.rpartition(":")
+    registry = CollectorRegistry()
+    registry.register(_Fresh())
+    start_http_server(int(port), host.strip("[]"), registry=registry)
+    log.info("metrics of this host's processes at http://%s/metrics", listen)
+
+
+class _Fresh:
+    """The sums of the moment that somebody asks."""
+
+    def collect(self) -> Iterable[Metric]:
+        return registry_of_all(meters().registry).collect()
+
+    def describe(self) -> list[Metric]:
+        return []
+
+
+class _Read:
+    """Metrics that were read already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    with (directory / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _bury(directory: Path) -> None:
+    for path in directory.glob("*.db"):
+        kind, _, pid = path.stem.rpartition("_")
+        if pid == _DEAD or not pid.isdecimal() or _lives(int(pid)):
+            continue
+        counted = _file.read_all_values_from_file(str(path))
+        total = _file(str(directory / f"{kind}_{_DEAD}.db"))
+        # Gone first: of a process that is killed here counts are lost, and none is doubled.
+        path.unlink()
+        for key, value, _timestamp, _position in counted:
+            total.write_value(key, total.read_value(key)[0] + value, 0.0)
+        total.close()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True

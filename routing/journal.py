@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,26 +36,25 @@ class Journal:
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._owner = 0
         self._carrier: threading.Thread | None = None
 
     def append(self, line: bytes) -> None:
-        """Returns when the line is on disk. OSError when it cannot be written."""
+        """Returns when the line is on disk. OSError when it cannot be written: then nothing of it is."""
         with self._lock:
             if self._file is None or self._owner != os.getpid():
                 self._file, self._owner, self._carrier = self._create(), os.getpid(), None
-            self._file.write(line + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            _write(self._file, line + b"\n")
             if self._carrier is None:
                 self._carrier = threading.Thread(target=self._carry, name="journal", daemon=True)
                 self._carrier.start()
 
-    def _create(self) -> BinaryIO:
+    def _create(self) -> FileIO:
         directory = self._directory()
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson").open("ab")
+        # Unbuffered: of a line that a full disk refused, nothing may be left to be written with the next.
+        file = (directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson").open("ab", buffering=0)
         # Held while this process lives, so that others can tell its file from one that was left behind.
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
@@ -103,6 +103,19 @@ class Journal:
                 continue
             path.unlink(missing_ok=True)
         return carried
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    end = os.fstat(file.fileno()).st_size
+    try:
+        rest = memoryview(data)
+        while rest:
+            # A disk that is nearly full takes a part first.
+            rest = rest[file.write(rest) or 0 :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def _carry_file(name: str, file: BinaryIO) -> int:

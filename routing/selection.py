@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from catalog.outage import AWAY, outage
@@ -26,7 +26,7 @@ from routing.replay import replay
 def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
     """The decision as JSON values, committed. The same ``request_id`` gives the same answer again.
 
-    Raises SelectionProblem; OperationalError only when there has never been a bundle.
+    Raises SelectionProblem; OperationalError only when there has never been a bundle, or nothing can take the decision.
     """
     began = time.perf_counter()
     answer = repeats.once(asked, lambda: _select(asked, caller, at))
@@ -44,11 +44,23 @@ def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
             return _commit(asked, decision, caller)
     except AWAY:
         decision = decide(bundle, _request(asked, at, None))
+<<<<<<< /tmp/ft/./routing/selection.py
+        _journal(canonical_json([caller, decision.core()]))
+=======
         journal.append(canonical_json([caller, decision.core()]))
         meters().decisions(decision.reason.value, Selection.Source.JOURNAL.value).inc()
+>>>>>>> ./routing/selection.py
         answer = decision.to_dict()
         repeats.keep(asked, answer)
         return answer
+
+
+def _journal(line: bytes) -> None:
+    try:
+        journal.append(line)
+    except OSError as error:
+        # It is not answered then: the worker decides by itself, and tells later.
+        raise OperationalError(f"Neither the database nor the journal takes a decision: {error}") from error
 
 
 def _request(asked: Asked, at: datetime, last_profile: str | None) -> SelectionRequest:

@@ -1,6 +1,8 @@
 """Decisions made while the database is away: on disk before the answer, in the database afterwards."""
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -58,6 +60,40 @@ def test_an_answer_given_without_the_database_is_on_disk_first_and_recorded_late
     row = Selection.objects.get()
     assert (str(row.decision_id), row.source) == (core["decision_id"], "journal")
     assert not lines(tmp_path / "journal")
+
+
+def test_with_the_disk_full_too_it_is_a_clear_503_and_nothing_of_it_stays(
+    client: Client, away: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked_scope()
+    key = factories.key("select")
+    assert ask(client, key).status_code == 200
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", _full)
+        refused = ask(client, key)
+    assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+    assert len(lines(tmp_path / "journal")) == 1
+    assert ask(client, key).status_code == 200
+    assert len(lines(tmp_path / "journal")) == 2
+
+
+def _full(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_fits_only_in_part_is_taken_back(away: None, tmp_path: Path) -> None:
+    one = Journal(lambda: tmp_path)
+    one.append(b'["first"]')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            one.append(b'["a line too long for what is left"]')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    one.append(b'["second"]')
+    one.close()
+    assert lines(tmp_path) == [["first"], ["second"]]
 
 
 def test_while_the_database_is_known_to_be_away_requests_do_not_ask_it(

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LATE_SECONDS = 4.0
 #: How long requests wait for the next bundle then. After it the last one serves, late or not.
 PATIENCE_SECONDS = 2.0
+#: How many snapshots are looked at, the newest first, until one is found intact.
+_TRIED = 10
 
 Work = Callable[[], None]
 
@@ -231,14 +233,16 @@ def _snapshot(pk: int | None, last: _Built | None) -> BundleSnapshot | None:
     known = last.bundle.snapshot if last else None
     if known is not None and known.id == str(pk):
         return known
-    stored = ScoreSnapshot.objects.filter(pk=pk).first() if pk is not None else None
-    if stored is None:
+    if pk is None:
         return None
-    try:
-        return read_snapshot(stored)
-    except DamagedArchiveError as error:
-        log.error("%s The last good one stands.", error)  # the sentence says it all
-        return known
+    for stored in ScoreSnapshot.objects.filter(pk__lte=pk).order_by("-pk")[:_TRIED]:
+        if known is not None and known.id == str(stored.pk):
+            break
+        try:
+            return read_snapshot(stored)
+        except DamagedArchiveError as error:
+            log.error("%s The last good one stands.", error)  # the sentence says it all
+    return known
 
 
 _keeper: BundleKeeper | None = None

@@ -15,7 +15,15 @@ from routing import bundle as bundles
 from routing.archive import DamagedArchiveError, read_snapshot
 from routing.bundle import BundleKeeper
 from routing.models import ImmutableError, ScoreSnapshot
-from routing.snapshots import newest_id, prune, write_snapshot
+from routing.snapshots import (
+    Windows,
+    newest_id,
+    prune,
+    read_catalogue,
+    score_all,
+    store_snapshot,
+    write_snapshot,
+)
 from telemetry.clickhouse import ClickHouse
 from tests import factories
 from tests.factories import NOW
@@ -102,6 +110,16 @@ def test_a_damaged_snapshot_is_found_and_the_last_good_one_stands(clickhouse: Cl
     with pytest.raises(DamagedArchiveError, match="checksum"):
         read_snapshot(ScoreSnapshot.objects.get(pk=bad.pk))
     told = keeper.current().snapshot
+    assert told is not None
+    assert told.id == str(good.pk)
+
+
+def test_a_process_that_starts_with_damaged_snapshots_takes_the_last_good_one() -> None:
+    factories.scope()
+    good = store_snapshot(score_all(read_catalogue(), Windows({}, {})), 1, NOW - timedelta(minutes=3))
+    for minutes in (2, 1):
+        empty_snapshot(created_at=NOW - timedelta(minutes=minutes))  # its bytes cannot be unpacked
+    told = BundleKeeper(refresh_seconds=0).current().snapshot
     assert told is not None
     assert told.id == str(good.pk)
 

@@ -44,12 +44,8 @@ def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
             return _commit(asked, decision, caller)
     except AWAY:
         decision = decide(bundle, _request(asked, at, None))
-<<<<<<< /tmp/ft/./routing/selection.py
         _journal(canonical_json([caller, decision.core()]))
-=======
-        journal.append(canonical_json([caller, decision.core()]))
         meters().decisions(decision.reason.value, Selection.Source.JOURNAL.value).inc()
->>>>>>> ./routing/selection.py
         answer = decision.to_dict()
         repeats.keep(asked, answer)
         return answer

@@ -88,8 +88,8 @@ def _bound(plan: Plan, step: int, evidence: Sequence[StepEvidence], measure: Mea
     proved = proof(plan, step, counts, measure)
     return Bound(
         estimate=counts[-1].harm,
-        lower=lower_bound(counts, len(plan.steps), harm_threshold(plan), tolerance, proved.regression),
-        upper=upper_bound(counts[-1], safe_threshold(plan), margin, proved.non_inferior),
+        lower=lower_bound(counts, len(plan.steps), harm_threshold(plan), tolerance),
+        upper=upper_bound(counts[-1], safe_threshold(plan), margin),
         margin=margin,
         tolerance=tolerance,
         state=proved.state,

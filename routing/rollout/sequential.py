@@ -29,9 +29,13 @@ BASELINES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.2
 ODDS_RATIOS = (1.05, 1.1, 1.25, 1.55, 2.2, 4.0, 9.0)
 _LEAST = 5e-5
 _SHARE_STEP = 0.01
+# What a slope that is not quite 0 adds to a factor's mean, at most: nothing after a million conversations.
+_FLAT = 1e-10
 _NOTHING: Logs = (0.0, 0.0, 0.0, 0.0)
-# Halvings of a search for a bound: leave a hundredth of a point, which is what is shown.
-_BOUND_STEPS = 14
+# A search for a bound: to a hundredth of a point, which is what is shown, and by evidence of this much off.
+_BOUND_TO = 1e-4
+_FAR = 9.0
+_MOST = 0.995
 
 
 class Null(Enum):
@@ -89,36 +93,61 @@ def stake(begin: int, steps: int) -> float:
     return (0.5 if begin == 0 else 0.0) + 0.5 / steps
 
 
-def lower_bound(counts: Sequence[Counts], steps: int, threshold: float, known: float, proved: bool) -> float:
-    """The largest harm that is ruled out from below at log evidence ``threshold``; -1 where none is.
+def lower_bound(counts: Sequence[Counts], steps: int, threshold: float, known: float) -> float:
+    """Harms below this are ruled out at log evidence ``threshold``; -1 where nothing is known.
 
-    ``proved`` tells on which side of ``known`` it lies, so that bound and verdict agree to the last digit.
+    ``known`` is a harm to start from: the bound lies on the side of it on which the evidence puts it, to the last
+    digit.
     """
-    low, high = (known, 1.0) if proved else (-1.0, known)
-    return _search(
-        low, high, lambda harm: evidence_of_steps(harm, counts, steps) >= threshold, rejected_low=True
-    )
+
+    def lacking(harm: float) -> float:
+        return evidence_of_steps(harm, counts, steps) - threshold
+
+    if lacking(known) >= 0:
+        return _search(known, _MOST, lacking)[0]
+    low, _ = _search(-_MOST, known, lacking)
+    return low if low > -_MOST else -1.0
 
 
-def upper_bound(counts: Counts, threshold: float, known: float, proved: bool) -> float:
-    """The smallest harm that is ruled out from above; 1 where none is. See ``lower_bound``."""
-    low, high = (-1.0, known) if proved else (known, 1.0)
-    return _search(
-        low,
-        high,
-        lambda harm: evidence_against(Null.AT_LEAST, harm, counts) >= threshold,
-        rejected_low=False,
-    )
+def upper_bound(counts: Counts, threshold: float, known: float) -> float:
+    """Harms above this are ruled out; 1 where nothing is known. See ``lower_bound``."""
+
+    def lacking(harm: float) -> float:
+        return evidence_against(Null.AT_LEAST, harm, counts) - threshold
+
+    if lacking(known) >= 0:
+        return _search(-_MOST, known, lacking)[1]
+    _, high = _search(known, _MOST, lacking)
+    return high if high < _MOST else 1.0
 
 
-def _search(low: float, high: float, rejected: Callable[[float], bool], rejected_low: bool) -> float:
-    for _ in range(_BOUND_STEPS):
-        middle = (low + high) / 2
-        if rejected(middle) == rejected_low:
-            low = middle
+def _search(low: float, high: float, lacking: Callable[[float], float]) -> tuple[float, float]:
+    """Where evidence that falls or rises from ``low`` to ``high`` crosses the threshold, to a hundredth of a point.
+
+    ``lacking`` is the evidence less the threshold. False position (Illinois), with values far off cut, since evidence
+    against an absurd harm runs into the thousands. The ends stay on their sides of the threshold.
+    """
+
+    def cut(harm: float) -> float:
+        return min(max(lacking(harm), -_FAR), _FAR)
+
+    at_low, at_high = cut(low), cut(high)
+    kept = 0
+    while high - low > _BOUND_TO and at_low * at_high < 0:
+        middle = (at_high * low - at_low * high) / (at_high - at_low)
+        # Not too near an end: the other one has to come in, too.
+        inset = min(_BOUND_TO / 2, (high - low) / 4)
+        middle = min(max(middle, low + inset), high - inset)
+        at = cut(middle)
+        if (at > 0) == (at_low > 0):
+            low, at_low = middle, at
+            at_high = at_high / 2 if kept == -1 else at_high
+            kept = -1
         else:
-            high = middle
-    return low if rejected_low else high
+            high, at_high = middle, at
+            at_low = at_low / 2 if kept == 1 else at_low
+            kept = 1
+    return low, high
 
 
 def _cells(null: Null, harm: float, counts: Counts) -> list[float]:
@@ -176,38 +205,26 @@ def _nearest(treated: float, control: float, harm: float, share: float) -> float
     """Control's rate in the null's distribution nearest to an alternative: rates that differ by ``harm``.
 
     There the divergence's slope is 0: share (c + d - t) / ((c + d)(1 - c - d)) + (1 - share) (c - b) / (c (1 - c)). It
-    lies between the alternative's control and its treated less the harm. Found by false position (Illinois).
+    lies between the alternative's control and its treated less the harm. Newton's method, by halves where it leaves.
     """
     if harm == 0:
         return share * treated + (1 - share) * control
-
-    def slope(c: float) -> float:
-        t = c + harm
-        return share * (t - treated) / (t * (1 - t)) + (1 - share) * (c - control) / (c * (1 - c))
-
-    least, most = max(0.0, -harm) + 1e-12, min(1.0, 1.0 - harm) - 1e-12
     low, high = sorted((control, treated - harm))
-    low, high = max(low, least), min(high, most)
-    at_low, at_high = slope(low), slope(high)
-    side = 0
+    low, high = max(low, -harm, 0.0), min(high, 1 - harm, 1.0)
+    c = min(max(share * (treated - harm) + (1 - share) * control, low), high)
     for _ in range(60):
-        if high - low < 1e-13:
+        if not low < c < high:
+            c = (low + high) / 2
+        t = c + harm
+        of_t, of_c = t * (1 - t), c * (1 - c)
+        slope = share * (t - treated) / of_t + (1 - share) * (c - control) / of_c
+        if abs(slope) < _FLAT:
             break
-        middle = (at_high * low - at_low * high) / (at_high - at_low)
-        if not low < middle < high:
-            middle = (low + high) / 2
-        at = slope(middle)
-        if abs(at) < 1e-11:
-            return middle
-        if at > 0:
-            high, at_high = middle, at
-            at_low = at_low / 2 if side == 1 else at_low
-            side = 1
-        else:
-            low, at_low = middle, at
-            at_high = at_high / 2 if side == -1 else at_high
-            side = -1
-    return (low + high) / 2
+        low, high = (low, c) if slope > 0 else (c, high)
+        bend_t = share * (of_t - (t - treated) * (1 - 2 * t)) / (of_t * of_t)
+        bend_c = (1 - share) * (of_c - (c - control) * (1 - 2 * c)) / (of_c * of_c)
+        c -= slope / (bend_t + bend_c)
+    return c
 
 
 def _clipped(rate: float) -> float:

@@ -14,6 +14,7 @@ from overrides.models import Override
 from routing.decision import Reason
 from routing.guarding.models import Rollout as Rollout
 from routing.guarding.models import RolloutStep as RolloutStep
+from routing.quarantining.models import ProfileQuarantine as ProfileQuarantine
 
 
 class ImmutableError(Exception):

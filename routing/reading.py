@@ -9,6 +9,7 @@ from django.conf import settings
 from catalog.models import ModelProfile, Persona, ScopeDefault, Tenant
 from overrides import selectors
 from overrides.flags import read_flag
+from routing.circuit import Circuit, Circuits
 from routing.engine import (
     Bundle,
     BundlePersona,
@@ -18,6 +19,7 @@ from routing.engine import (
     Standing,
     StandingOverride,
 )
+from routing.quarantining.services import standing as quarantined
 from routing.standing import Kind
 
 _COLUMNS = (
@@ -66,7 +68,14 @@ def _standing(last: Standing, now: datetime) -> Standing:
     overrides, fresh = _used_again({override.id: override for override in last.overrides}, rows)
     kept = {override.id: override for override in overrides}
     gone = [override for override in last.overrides if kept.get(override.id) is not override]
-    return last.followed_by(overrides, gone, fresh, killed, killed_all)
+    return last.followed_by(overrides, gone, fresh, killed, killed_all, _circuits(now))
+
+
+def _circuits(now: datetime) -> Circuits:
+    rows = quarantined(now).order_by("id").select_related(None)
+    columns = ("id", "profile__slug", "sentinel", "opened_at", "probe_at", "expires_at")
+    items = tuple(Circuit(*row) for row in rows.values_list(*columns))
+    return Circuits(items, settings.PROFILE_QUARANTINE_PROBE_SHARE if items else 0.0)
 
 
 def _used_again(

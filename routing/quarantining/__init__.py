@@ -1,0 +1,1 @@
+"""Quarantines of profiles: kept, opened by sentinels or people, probed, closed. docs/sentinels.md."""

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from routing import api, health_api, policy_api, savings_api, settings_api, whatif_api
+from routing.quarantining import api as quarantine_api
 
 urlpatterns = [
     path("selections", api.SelectionsView.as_view(), name="selections"),
@@ -15,6 +16,9 @@ urlpatterns = [
     path("savings", savings_api.SavingsView.as_view(), name="savings"),
     path("rankings", api.RankingsView.as_view(), name="rankings"),
     path("settings/overrides/<int:pk>/regret", settings_api.RegretView.as_view(), name="override-regret"),
+    path("quarantines", quarantine_api.QuarantinesView.as_view(), name="quarantines"),
+    path("quarantines/<int:pk>", quarantine_api.QuarantineView.as_view(), name="quarantine"),
+    path("quarantines/<int:pk>/release", quarantine_api.ReleaseView.as_view(), name="quarantine-release"),
     path("whatif", whatif_api.WhatIfView.as_view(), name="whatif"),
     path("schemas/router-selection/v1", health_api.router_selection_schema, name="router-selection-v1"),
     path("schemas/router-alert/v1", health_api.router_alert_schema, name="router-alert-v1"),

@@ -25,6 +25,9 @@ from overrides.changes import Change
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import AuditEntry, ChangeRequest, Flag, FlagTenant, KillSwitch, Override
 from routing.models import Selection, Webhook
+from routing.quarantining import services as quarantining
+from routing.quarantining.models import ProfileQuarantine
+from routing.sentinels.findings import Finding, Sentinel, Verdict
 from telemetry.models import QuarantinedEvent, ScopeActivity
 from tests import factories
 from tests.overrides.people import REASON, call
@@ -100,6 +103,13 @@ def _override() -> dict[str, Any]:
     return {"pk": of(Override).pk}
 
 
+def _quarantine() -> int:
+    """Opened by what a sentinel saw of the foreign tenant."""
+    finding = Finding(Sentinel.ERROR_BURST, Verdict.FIRED, f"{FOREIGN} fails.", {"tenant": FOREIGN})
+    quarantining.open_by_sentinel("cheap", finding, timezone.now())
+    return int(ProfileQuarantine.objects.get().pk)
+
+
 def _request() -> dict[str, Any]:
     return {"pk": of(ChangeRequest).pk}
 
@@ -126,6 +136,13 @@ ENDPOINTS: dict[tuple[str, str], Ask] = {
     ("conversation-selection", "get"): Ask(lambda: {"conversation_id": f"of-{FOREIGN}"}, f"tenant={FOREIGN}"),
     ("policy", "get"): Ask(status=200),
     ("whatif", "post"): Ask(body=lambda: {"tenant": FOREIGN, "remove": ["cheap"]}),
+    # Profiles are everybody's: that one is in quarantine is told, without figures; to change it takes all tenants.
+    ("quarantines", "get"): Ask(status=200),
+    ("quarantines", "post"): Ask(body=lambda: {"profile": "cheap", "reason": REASON}, status=403),
+    ("quarantine", "get"): Ask(lambda: {"pk": _quarantine()}, status=200),
+    ("quarantine-release", "post"): Ask(
+        lambda: {"pk": _quarantine()}, body=lambda: {"reason": REASON}, status=403, if_match=True
+    ),
     ("savings", "get"): Ask(query=f"tenant={FOREIGN}"),
     ("rankings", "get"): Ask(query=f"tenant={FOREIGN}&persona=essayist"),
     ("overrides", "get"): Ask(status=200),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from commandcenter.cards import MEETS, MISSES, UNKNOWN, UNPROVEN
+from routing.circuit import QUARANTINED
 from routing.engine import Bundle, ScopeScores
 from routing.rules import Weights
 from routing.standing import Kind
@@ -36,6 +37,7 @@ class Row:
     lost: Sequence[str]
     wins_if: str | None
     is_given: bool
+    is_quarantined: bool
 
 
 def candidates_of(bundle: Bundle, tenant: str, persona: str, at: datetime) -> list[dict[str, Any]]:
@@ -78,6 +80,7 @@ def _row(card: Mapping[str, Any], weights: Weights | None, given: str | None) ->
         lost=lost,
         wins_if=wins_if,
         is_given=card["profile"] == given,
+        is_quarantined=any(reason.startswith(QUARANTINED) for reason in card["why_not"]),
     )
 
 

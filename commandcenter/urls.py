@@ -14,6 +14,7 @@ from commandcenter.views import (
     overview,
     panel,
     providers,
+    quarantines,
     requests,
     savings,
     scope,
@@ -58,6 +59,9 @@ def pages(signed_in: Callable[[Any], Any]) -> list[URLPattern]:
         "center/audit/undo": (undo.undo_actor, "center_undo_actor"),
         "center/audit/<int:seq>/undo": (undo.undo_entry, "center_audit_undo"),
         "center/telemetry/": (telemetry.telemetry, "center_telemetry"),
+        "center/quarantines": (quarantines.quarantines, "center_quarantines"),
+        "center/quarantines/put": (quarantines.put, "center_quarantine_put"),
+        "center/quarantines/<int:pk>/release": (quarantines.release, "center_quarantine_release"),
         "center/telemetry/quarantine": (telemetry.quarantine, "center_quarantine"),
         "center/conversations/": (conversations.conversations, "center_conversations"),
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 #: Whoever a person puts into quarantine.
 BY_HAND = "by_hand"
+#: What a candidate's reason begins with that lost for it.
+QUARANTINED = "quarantined by"
 
 
 class Phase(StrEnum):
@@ -36,7 +38,7 @@ class Circuit:
     def why(self) -> str:
         """For people, after "it is"."""
         whom = "a person" if self.sentinel == BY_HAND else f"sentinel {self.sentinel}"
-        return f"quarantined by {whom} until {self.expires_at:%H:%M} UTC"
+        return f"{QUARANTINED} {whom} until {self.expires_at:%H:%M} UTC"
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -53,6 +53,7 @@ def providers(request: HttpRequest, who: Caller) -> HttpResponse:
         "pages": pages,
         "losses": [(loss, _per_hour(loss, traffic)) for loss in pages.object_list],
         "nothing_scored": bundle.snapshot is None,
+        "quarantined": dict(bundle.standing.circuits.bars(now).all),
     }
     if is_fragment(request):
         return conditional(request, render(request, who, "center/providers_list.html", context))

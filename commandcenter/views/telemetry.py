@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 from catalog.access import Caller
 from commandcenter import pipeline
 from commandcenter.shell import conditional, is_fragment, page, render
+from commandcenter.views.quarantines import may_not
 from routing.bundle import current_bundle
 from telemetry.freshness import LATE, Cause
 from telemetry.freshness_state import Freshness, state
@@ -50,6 +51,7 @@ def telemetry(request: HttpRequest, who: Caller) -> HttpResponse:
         "states": [one.value for one in (Freshness.STALE, Freshness.DEGRADED, Freshness.FRESH)] + ["blind"],
         "code": request.GET.get("code", "")[:40],
         "may_see_errors": who.tenants is None,
+        "may_not_quarantine": may_not(who),
         "retention": [(RETENTION[table], days) for table, days in settings.RETENTION_DAYS.items()],
         "quarantine_keep": settings.QUARANTINE_KEEP,
         "selection_keep_days": settings.SELECTION_KEEP_DAYS,

@@ -109,7 +109,9 @@ class Simulation:
             logs = self._table(Null.AT_MOST, self.plan.tolerances[measure]).logs(counts, shares)
             evidence.append(logs)
             harmed |= self._harmed(live, number, logs) >= harm_threshold(self.plan)
-            safe &= self._safe(live, measure, counts, shares) >= safe_threshold(self.plan)
+            still = np.flatnonzero(safe)
+            found = self._safe(live[still], measure, counts[still], shares[still])
+            safe[still] = found >= safe_threshold(self.plan)
         self._end(live[harmed], Outcome.ROLLED_BACK)
         onward = safe & ~harmed
         self.advanced[live[onward], self.step[live[onward]]] = True

@@ -24,7 +24,8 @@ from overrides.audit import Actor
 from overrides.changes import Change
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import AuditEntry, ChangeRequest, Flag, FlagTenant, KillSwitch, Override
-from routing.models import Selection, Webhook
+from routing.guarding import services as rollouts
+from routing.models import Rollout, Selection, Webhook
 from routing.quarantining import services as quarantining
 from routing.quarantining.models import ProfileQuarantine
 from routing.sentinels.findings import Finding, Sentinel, Verdict
@@ -67,6 +68,7 @@ def _fill(tenant: Tenant) -> None:
     change = Change("kill_switch", slug, {"tenant": slug, "on": False}, f"made for {slug}")
     approvals.propose(change, Actor("user:somebody", "operator"), now)
     FlagTenant.objects.create(flag=Flag.objects.get(), tenant=tenant, rollout_percent=1)
+    rollouts.start(rollouts.Wish(slug, "essayist", f"made for {slug}"), ROOT, now)
     ScopeDefault.objects.create(tenant=tenant, persona=persona, profile=factories.profile("cheap"))
     ScopeActivity.objects.create(tenant=slug, persona="essayist", last_event_at=now)
     QuarantinedEvent.objects.create(
@@ -114,6 +116,10 @@ def _request() -> dict[str, Any]:
     return {"pk": of(ChangeRequest).pk}
 
 
+def _rollout() -> dict[str, Any]:
+    return {"pk": of(Rollout).pk}
+
+
 def _tag(path: str) -> str:
     return str(call(Client(), "get", path, key=factories.key(tenants=()))["ETag"])
 
@@ -144,6 +150,13 @@ ENDPOINTS: dict[tuple[str, str], Ask] = {
         lambda: {"pk": _quarantine()}, body=lambda: {"reason": REASON}, status=403, if_match=True
     ),
     ("savings", "get"): Ask(query=f"tenant={FOREIGN}"),
+    ("rollouts", "get"): Ask(status=200),
+    ("rollouts", "post"): Ask(body=lambda: {"tenant": FOREIGN, "reason": REASON}),
+    ("rollout", "get"): Ask(_rollout),
+    **{
+        (f"rollout-{act}", "post"): Ask(_rollout, body=lambda: {"reason": REASON}, if_match=True)
+        for act in ("pause", "resume", "roll-back", "acknowledge", "cancel")
+    },
     ("rankings", "get"): Ask(query=f"tenant={FOREIGN}&persona=essayist"),
     ("overrides", "get"): Ask(status=200),
     ("overrides", "post"): Ask(body=lambda: WISH),

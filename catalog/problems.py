@@ -10,6 +10,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from catalog.outage import AWAY
+from observability import ids
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,13 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         headers["WWW-Authenticate"] = header
     if (wait := getattr(error, "wait", None)) is not None:
         headers["Retry-After"] = str(int(wait))
-    return Response(_describe(error), status=error.status_code, headers=headers, content_type=CONTENT_TYPE)
+    described = {**_describe(error), **_named()}
+    return Response(described, status=error.status_code, headers=headers, content_type=CONTENT_TYPE)
+
+
+def _named() -> dict[str, str]:
+    """The request's id: who reports an error can say which one, and the logs have it."""
+    return {"request_id": name} if (name := ids.current()) is not None else {}
 
 
 def _describe(error: exceptions.APIException) -> dict[str, Any]:
@@ -78,6 +85,5 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse | None
     """A problem for unknown paths below /api/; None elsewhere, where people read pages."""
     if not request.path.startswith("/api/"):
         return None
-    return JsonResponse(
-        body(404, "not_found", "There is nothing at this address."), status=404, content_type=CONTENT_TYPE
-    )
+    told = body(404, "not_found", "There is nothing at this address.", **_named())
+    return JsonResponse(told, status=404, content_type=CONTENT_TYPE)

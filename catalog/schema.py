@@ -33,6 +33,7 @@ _PROBLEM = {
         "code": {"type": "string", "description": "Branch on this."},
         "detail": {"type": "string", "description": "For people."},
         "errors": {"type": "object", "description": "By field, when a field is wrong."},
+        "request_id": {"type": "string", "description": "As in the header X-Request-ID; the logs have it."},
     },
 }
 #: What an operation of each kind may answer besides its own; what depends on its words is in docs/api.md.

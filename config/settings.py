@@ -316,14 +316,25 @@ WHITENOISE_USE_FINDERS = DEBUG
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"context": {"()": "observability.logs.Context"}},
+    "formatters": {
+        "line": {"()": "observability.logs.Lines"},
+        "json": {"()": "observability.logs.JsonLines"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "json" if ENV.logs_json else "line",
+            "filters": ["context"],
+        }
+    },
     "root": {"handlers": ["console"], "level": ENV.log_level},
     "loggers": {
         # Django's own console handler would print everything a second time.
         "django": {"handlers": [], "propagate": True},
         # Addresses of webhooks may hold secrets, and one line per event tells nobody anything.
         "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
         # Each step of each sign-in; failures and lockouts are warnings.
         "axes": {"level": "WARNING"},
         # One line a minute per task is enough; failures are logged by the tasks themselves.

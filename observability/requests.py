@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import resolve
 
+from observability import ids
 from observability.meters import meters
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,13 @@ class Requests:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         began = time.perf_counter()
-        answer = self._answer(request)
-        count_request(request.method, route_of(request), answer.status_code, time.perf_counter() - began)
+        name = ids.bind(request.META.get("HTTP_X_REQUEST_ID"))
+        try:
+            answer = self._answer(request)
+            count_request(request.method, route_of(request), answer.status_code, time.perf_counter() - began)
+        finally:
+            ids.unbind()
+        answer["X-Request-ID"] = name
         return answer
 
     def _answer(self, request: HttpRequest) -> HttpResponseBase:

@@ -10,6 +10,7 @@ import orjson
 from django.http import HttpRequest
 from rest_framework.request import Request
 
+from observability import ids
 from overrides.models import AuditEntry, AuditHead
 
 GENESIS = "0" * 64
@@ -30,12 +31,12 @@ class Actor:
 
     @classmethod
     def asking(cls, name: str, role: str, request: HttpRequest | Request) -> "Actor":
-        """Somebody who asks over HTTP, with the address and request id that the request tells."""
+        """Somebody who asks over HTTP, with the request's address and id."""
         return cls(
             name,
             role,
             request.META.get("REMOTE_ADDR", "")[:45],
-            request.headers.get("X-Request-ID", "")[:100],
+            ids.current() or "",
         )
 
 

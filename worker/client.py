@@ -16,7 +16,7 @@ from worker.outbox import DecisionWriter, Outbox
 from worker.policy_cache import PolicyCache
 from worker.selecting import CLIENT_DEFAULT, Ask, Selected, Selecting, Source
 from worker.settings import Evaluation, Profile, Settings
-from worker.wire import DIRECT, Problem, Reply, exchange, exchange_async, headers, timeouts
+from worker.wire import DIRECT, Problem, Reply, exchange, exchange_async, headers, named, timeouts
 
 __all__ = [
     "CLIENT_DEFAULT",
@@ -105,7 +105,7 @@ class SelectionClient(_Client):
         self._http.close()
 
     def _post(self, ask: Ask) -> Reply:
-        request = self._http.build_request("POST", self._url, json=ask.body())
+        request = self._http.build_request("POST", self._url, json=ask.body(), headers=named(ask.request_id))
         return exchange(self._http, request, self.settings.remote_seconds)
 
     def __enter__(self) -> Self:
@@ -156,7 +156,8 @@ class AsyncSelectionClient(_Client):
         await self._http.aclose()
 
     async def _post(self, ask: Ask) -> Reply:
-        return await exchange_async(self._http, self._http.build_request("POST", self._url, json=ask.body()))
+        request = self._http.build_request("POST", self._url, json=ask.body(), headers=named(ask.request_id))
+        return await exchange_async(self._http, request)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 """HTTP to the selection service: bodies read against a deadline, problems read as such. Sync and async."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ _TOO_MUCH = 64 * 1024 * 1024
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError)
 #: Our own host is never behind a proxy, whatever the environment says.
 DIRECT: Mapping[str, None] = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,99}")
 
 
 class NotAnswered(Exception):
@@ -54,6 +58,12 @@ def problem_of(reply: Reply) -> Problem:
 
 def headers(api_key: str) -> dict[str, str]:
     return {"Authorization": f"Api-Key {api_key}", "User-Agent": "selection-worker"}
+
+
+def named(request_id: str | None) -> dict[str, str]:
+    """What the service's logs and answers call this request: by our id if it has one that can stand in a header, else
+    the service makes one."""
+    return {"X-Request-ID": request_id} if request_id and _NAME.fullmatch(request_id) else {}
 
 
 def timeouts(connect: float, read: float) -> httpx.Timeout:

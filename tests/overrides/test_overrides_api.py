@@ -182,7 +182,7 @@ def test_a_foreign_tenants_override_is_like_one_that_is_not_there(
         (f"/{pk}/undo", "/99999/undo"),
     ):
         call = client.get if path == f"/{pk}" else client.post
-        options: Any = {"headers": {**foreign, "If-Match": '"1"'}}
+        options: Any = {"headers": {**foreign, "If-Match": '"1"', "X-Request-ID": "the-same"}}
         there, missing = call(URL + path, **options), call(URL + absent, **options)
         assert (there.status_code, there.content) == (404, missing.content)
     assert send(client, foreign).status_code == 404

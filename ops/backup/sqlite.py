@@ -3,6 +3,8 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
+from urllib.parse import quote
 
 from django.db import connection
 
@@ -11,6 +13,8 @@ from ops.backup import BackupError
 FILE = "database.sqlite3"
 #: Whoever holds a backup must not be signed in by it.
 _EMPTIED = ("django_session",)
+#: Seconds that a lock of others is waited for.
+_PATIENCE = 20.0
 
 
 def server() -> str:
@@ -19,24 +23,35 @@ def server() -> str:
 
 def dump(file: Path) -> dict[str, int]:
     """Copy the database as it is at one moment; rows by table."""
-    connection.ensure_connection()
+    name = connection.settings_dict["NAME"]
     try:
-        return _dump(file)
+        with _reading(name) as database, closing(sqlite3.connect(file)) as copy:
+            _copy(database, copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            tables = _tables(copy)
+            for table in tables & set(_EMPTIED):
+                copy.execute(f"DELETE FROM {table}")  # noqa: S608  # names from above
+            copy.commit()
+            copy.execute("VACUUM")
+            _check(copy)
+            return {table: _rows(copy, table) for table in sorted(tables)}
     except sqlite3.Error as error:
-        raise BackupError(f"The database could not be copied to {file}: {error}.") from error
+        raise BackupError(f"{name} could not be copied to {file}: {error}.") from error
 
 
-def _dump(file: Path) -> dict[str, int]:
-    with closing(sqlite3.connect(file)) as copy:
-        connection.connection.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")
-        tables = _tables(copy)
-        for table in tables & set(_EMPTIED):
-            copy.execute(f"DELETE FROM {table}")  # noqa: S608  # names from above
-        copy.commit()
-        copy.execute("VACUUM")
-        _check(copy)
-        return {table: _rows(copy, table) for table in sorted(tables)}
+def _reading(name: str | Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(f"file:{quote(str(name))}?mode=ro", uri=True))
+
+
+def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """sqlite3.OperationalError when one of them stays locked; Python itself would wait for ever."""
+    until = monotonic() + _PATIENCE
+
+    def wait(status: int, remaining: int, total: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and monotonic() > until:
+            raise sqlite3.OperationalError("it is locked by another process")
+
+    source.backup(target, progress=wait)
 
 
 def others() -> int:
@@ -50,13 +65,12 @@ def load(file: Path) -> None:
     connection.close()
     try:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as copy:
+        with _reading(file) as copy, closing(sqlite3.connect(name)) as database:
             _check(copy)
-            with closing(sqlite3.connect(name, timeout=20)) as database:
-                copy.backup(database)
-                database.execute("PRAGMA journal_mode = WAL")
+            _copy(copy, database)
+            database.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
-        raise BackupError(f"{name} could not be replaced: {error}. Is another process using it?") from error
+        raise BackupError(f"{name} could not be replaced: {error}.") from error
 
 
 def skip_ids(table: str, count: int) -> None:

@@ -15,11 +15,11 @@ class Rollout(models.Model):
     tenancy = Tenancy("tenant__slug")
 
     class State(models.TextChoices):
-        RUNNING = "running"
-        PAUSED = "paused"
+        RUNNING = "running", "running"
+        PAUSED = "paused", "paused"
         ROLLED_BACK = "rolled_back", "rolled back"
-        COMPLETED = "completed"
-        CANCELLED = "cancelled"
+        COMPLETED = "completed", "completed"
+        CANCELLED = "cancelled", "cancelled"
 
     UNFINISHED = (State.RUNNING, State.PAUSED, State.ROLLED_BACK)
 

@@ -33,11 +33,11 @@ class Migration(migrations.Migration):
                     "state",
                     models.CharField(
                         choices=[
-                            ("running", "Running"),
-                            ("paused", "Paused"),
+                            ("running", "running"),
+                            ("paused", "paused"),
                             ("rolled_back", "rolled back"),
-                            ("completed", "Completed"),
-                            ("cancelled", "Cancelled"),
+                            ("completed", "completed"),
+                            ("cancelled", "cancelled"),
                         ],
                         db_index=True,
                         default="running",

@@ -58,7 +58,7 @@ lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deploy
 services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime >/dev/null
+		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime prometheus >/dev/null
 
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench

@@ -8,6 +8,19 @@ def begin_web() -> None:
     _share()
 
 
+def expect_decisions() -> None:
+    """Tell of every kind of decision from the start, as 0: Prometheus sees no rise in what was not there before."""
+    from observability.meters import meters
+    from routing.decision import Reason
+    from routing.models import Selection
+
+    for reason in Reason:
+        for source in (Selection.Source.REMOTE, Selection.Source.JOURNAL):
+            meters().decisions(reason.value, source.value)
+    for status in ("2xx", "4xx", "5xx"):
+        meters().requests("POST", "selections", status)
+
+
 def begin_worker(**_: Any) -> None:
     """In a Celery worker, before its pool forks."""
     _share()

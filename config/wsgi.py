@@ -11,3 +11,4 @@ alone = apps.ready
 application = get_wsgi_application()
 if not alone:
     apart.begin_web()
+apart.expect_decisions()

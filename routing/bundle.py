@@ -202,6 +202,7 @@ class BundleKeeper:
 def build(last: _Built | None) -> _Built:
     """Read catalogue, flag, overrides and snapshot, and archive the policy; what is as in ``last`` is used again. A
     damaged snapshot is left out in favour of the last good one."""
+    began = time.monotonic()
     version = _Version(current_version(), newest_id())
     if last is not None and version.policy == last.version.policy:
         policy, parts = last.bundle, last.parts
@@ -214,6 +215,7 @@ def build(last: _Built | None) -> _Built:
     bundle = replace(policy, version=f"{name}.{snapshot.id if snapshot else 0}", snapshot=snapshot)
     if last is not None:
         bundle.keep_views_of(last.bundle)
+    log.info("policy bundle built: %s in %.0f ms", bundle.version, (time.monotonic() - began) * 1000)
     return _Built(bundle, version, parts)
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from demo.catalogue import TENANTS
+from demo import timeline
 from demo.live import BILLED, as_recorded, worker_settings
 from demo.outcomes import load, slug
 from demo.provider import Behaviour, DemoProvider
@@ -48,7 +48,7 @@ def _drawn(phase: str, seed: int) -> Iterator[Talk]:
     number = 0
     while True:
         number += 1
-        tenant, recorded = chance.choice(tuple(TENANTS)), chance.choice(load())
+        tenant, recorded = chance.choice(timeline.TRAFFIC).tenant, chance.choice(load())
         name = f"{phase}-{seed}-{number:05}"
         yield Talk(name, tenant, recorded.persona, recorded.category, chance.choice(TURNS))
 
@@ -85,11 +85,15 @@ class Load:
         """All of these conversations; ``tick`` after each. Then everything is reported to the service."""
         executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="talk")
         try:
-            for done in as_completed([executor.submit(self._converse, talk) for talk in talks]):
+            for done in as_completed([executor.submit(self.converse, talk) for talk in talks]):
                 done.result()
                 tick()
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
+        self.flush()
+
+    def flush(self) -> None:
+        """Report to the service all that waits; returns when nothing does."""
         while sum(self._outbox.backlog().waiting.values()):
             if not self._worker.flusher.flush() and (failure := self._worker.flusher.failure):
                 # Its own thread may be sending just now; anything else shall be told, not waited for.
@@ -120,7 +124,8 @@ class Load:
         self._worker.close()
         self._outbox.close()
 
-    def _converse(self, talk: Talk) -> None:
+    def converse(self, talk: Talk) -> None:
+        """One conversation, here, turn by turn; it ends early when nobody answers."""
         said: list[dict[str, str]] = []
         for turn in range(1, talk.turns + 1):
             if self._stopping.is_set():

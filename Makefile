@@ -8,12 +8,14 @@ DEMO ?= 1
 WORKERS ?= 2
 # Tests marked slow run with SLOW=1, as in CI.
 SLOW ?= 0
-# Where `make faults` writes its table, if anywhere.
+# Which form of the load test runs.
+FORM ?= short
+# Where `make faults` writes its table and `make load` its section, if anywhere.
 REPORT ?=
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres faults lint services bench report notebook requirements clean
+.PHONY: help run test test-postgres faults lint services bench load report notebook requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +64,9 @@ services: ## Install the servers and the browser that tests use (Debian, root)
 
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench
+
+load: $(STAMP)-dev ## Load the product on real servers and count what it keeps (FORM=short, rate, soak, cold, compare, all)
+	@$(BIN)/python -m load --form $(FORM) $(if $(REPORT),--report $(REPORT)) $(ARGS)
 
 report: $(STAMP)-run ## Run the demo's load with the flag off, then on; writes docs/reports/cost-performance.md (ARGS=--help)
 	@$(BIN)/python -m demo.report $(ARGS)

@@ -14,7 +14,7 @@ from load.result import Memory, Result
 PAGE = Path("docs/reports/load.md")
 _HEAD = """# Load
 
-Written by `make load` with `REPORT=1`, a section a form; do not edit. [docs/load.md](../load.md) says what each form
+Written by `make load` with `REPORT=`, a section a form; do not edit. [docs/load.md](../load.md) says what each form
 does and how to read it.
 """
 _ORDER = ("rate", "soak", "cold", "compare", "short")

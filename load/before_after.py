@@ -62,6 +62,7 @@ def compare(product: Product, part: Compare, folder: Path, say: Callable[[str], 
         f"Calls took 1/{part.speed:g} of the recorded time and are counted as if nobody had hurried; on that scale "
         f"this machine added {delay:.0f} ms to a call at the median."
     )
+    result.facts.append(product.quarantined())
     told = _told_by_the_product(product, began.isoformat())
     result.tables += tables(told)
     held = sum(side["conversations"] for side in told["sides"].values())

@@ -43,7 +43,7 @@ Part = Steady | Cold | Compare
 
 #: The parts of each form, in order, in one run of the product; ``all`` is every form but ``short`` one after the other.
 FORMS: dict[str, tuple[Part, ...]] = {
-    "short": (Compare(100, 40), Steady(50, 40), Cold(500)),
+    "short": (Compare(100, 20), Steady(50, 40), Cold(500)),
     "rate": (Steady(200, 600),),
     "soak": (Steady(40, 1800, judge_memory=True),),
     "cold": (Cold(500),),

@@ -75,6 +75,16 @@ class Product:
         self.is_on = True
         time.sleep(IN_EFFECT_SECONDS)
 
+    def quarantined(self) -> str:
+        """A sentence: which profiles the sentinels took out since the start. A machine too slow for its load makes
+        calls late, and late calls fail."""
+        with self.client() as client:
+            found = [
+                f"{one['profile']} ({one['sentinel']})"
+                for one in client.get("/quarantines").json()["results"]
+            ]
+        return f"Profiles that were put into quarantine so far: {', '.join(found) or 'none'}."
+
     def start_cold_web(self) -> tuple[str, Path]:
         """A web server that has just started and decided nothing yet; its address, and its log."""
         before = set(self.apart.directory.glob("web-*.log"))

@@ -32,6 +32,7 @@ def steady(
     during = Samples(samples.taken[began:])
     result = _result(f"{part.rps} selections per second for {part.seconds} s", recorded, during)
     product.reported += len(recorded.events)
+    result.facts.append(product.quarantined())
     _add(earlier, recorded)
     say("looking for every decision and every completion")
     result.counts = kept(product, earlier)

@@ -66,10 +66,11 @@ class Asker(FastHttpUser):
         """What this profile did when such a task was recorded; reported as a worker does, in batches."""
         known = _recorded().get((profile, self._about.category)) or [self._about]
         now = datetime.now(UTC)
-        event = timeline.event(
-            self._tenant, _chance.choice(known), now, str(uuid.uuid4()), self._conversation, profile=profile
+        told = {"profile": profile, "served_model": profile}
+        about = _chance.choice(known)
+        _waiting.append(
+            timeline.event(self._tenant, about, now, str(uuid.uuid4()), self._conversation, **told)
         )
-        _waiting.append(event)
 
 
 class Reporter(FastHttpUser):

@@ -58,6 +58,34 @@ _TAGS = {
 }
 
 
+#: Operations that take the hash of what they would do, from a dry run.
+_CONFIRMED = {"undo_actor"}
+_PAGES = {name: {"type": "string", "nullable": True} for name in ("next", "previous")}
+
+
+def _in_an_envelope(operation: dict[str, Any]) -> None:
+    """Lists come as ``{"results": [...]}``, with ``next`` and ``previous`` where they come in pages."""
+    for media in operation["responses"].get("200", {}).get("content", {}).values():
+        listed = media["schema"]
+        if listed.get("type") == "array":
+            in_pages = any(
+                one["name"] in ("page", "page_size", "cursor") for one in operation.get("parameters", ())
+            )
+            members = {"results": listed, **(_PAGES if in_pages else {})}
+            media["schema"] = {"type": "object", "required": list(members), "properties": members}
+
+
+def _or_a_preview(operation: dict[str, Any]) -> None:
+    """With ``?dry_run=1`` a change answers what it would do."""
+    named = {one["name"] for one in operation.get("parameters", ())}
+    if "dry_run" not in named or operation["operationId"] in _CONFIRMED:
+        return
+    preview = {"$ref": "#/components/schemas/Preview"}
+    for media in operation["responses"].get("200", {}).get("content", {}).values():
+        if media["schema"] != preview:
+            media["schema"] = {"anyOf": [media["schema"], preview]}
+
+
 def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """drf-spectacular's last hook: problems for every operation, tags by subject, and no session where only keys
     may ask."""
@@ -74,8 +102,12 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                 problems |= _WITH_BODY
             if any(one["name"] == "If-Match" for one in operation.get("parameters", ())):
                 problems["428"] = "Send If-Match."
+            elif operation["operationId"] in _CONFIRMED:
+                problems["428"] = "Ask with ?dry_run=1 first."
             for status, text in problems.items():
                 operation["responses"].setdefault(status, {"description": text, "content": content})
+            _in_an_envelope(operation)
+            _or_a_preview(operation)
             if (method == "post" and subject in ("selections", "telemetry")) or subject == "policy":
                 operation["security"] = [one for one in operation["security"] if "cookieAuth" not in one]
     return result

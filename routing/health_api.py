@@ -39,7 +39,9 @@ class MetricsView(APIView):
     @extend_schema(
         operation_id="read_prometheus_metrics",
         responses={
-            200: OpenApiResponse(OpenApiTypes.STR, "Prometheus text format; docs/metrics.md names all.")
+            (200, "text/plain"): OpenApiResponse(
+                OpenApiTypes.STR, "Prometheus text format; docs/metrics.md names all."
+            )
         },
     )
     def get(self, request: Request) -> HttpResponse:

@@ -1,5 +1,6 @@
 """Flags and rollout, and the kill switch: as they are, and panels to change them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from overrides.previewing import preview
 from overrides.proposing import proposal_of
 from routing.bundle import caught_up_bundle, current_bundle
 from routing.engine import Bundle
+from routing.guarding.models import Rollout
 
 PER_PAGE = 25
 _SWITCHES = 20
@@ -37,11 +39,12 @@ SHOWS = {"": "all tenants", "own": "with a share of their own", "killed": "with 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A tenant: its own share of the flag in percent (None: it has none), those of its personas that have one, whether
-    it is stopped, what one lacks."""
+    those of its rollouts that are under way, whether it is stopped, what one lacks."""
 
     tenant: str
     share: float | None
     scopes: list[tuple[str, float]]
+    rollouts: list[Rollout]
     killed: bool
     may_not_share: str | None
     may_not_kill: str | None
@@ -57,6 +60,7 @@ def flags(request: HttpRequest, who: Caller) -> HttpResponse:
     pages = Paginator(_tenants(bundle, who, **wanted), PER_PAGE).get_page(asked.get("page"))
     killed = sorted(filter(who.may_see, bundle.standing.killed))
     switches = _switches(who, killed[:_SWITCHES])
+    under_way = _rollouts(pages.object_list)
     context = {
         "title": "Flags and rollout",
         "flag": bundle.flag,
@@ -68,7 +72,7 @@ def flags(request: HttpRequest, who: Caller) -> HttpResponse:
         "switches": [(slug, switches.get(slug), may_not(who, "kill", slug)) for slug in killed[:_SWITCHES]],
         "more_killed": max(0, len(killed) - _SWITCHES),
         "last": selectors.audit_entries(who.tenants).filter(object_type="flag").first(),
-        "rows": [_row(bundle, who, slug) for slug in pages.object_list],
+        "rows": [_row(bundle, who, slug, under_way.get(slug, [])) for slug in pages.object_list],
         "pages": pages,
         "wanted": wanted,
         "shows": SHOWS,
@@ -86,11 +90,20 @@ def _tenants(bundle: Bundle, who: Caller, q: str, show: str) -> list[str]:
     return sorted(seen)
 
 
-def _row(bundle: Bundle, who: Caller, slug: str) -> Row:
+def _rollouts(tenants: Iterable[str]) -> dict[str, list[Rollout]]:
+    """Those that are under way, by tenant."""
+    found: dict[str, list[Rollout]] = {}
+    rows = Rollout.objects.filter(tenant__slug__in=list(tenants), state__in=Rollout.UNFINISHED)
+    for row in rows.select_related("tenant", "persona"):
+        found.setdefault(row.tenant.slug, []).append(row)
+    return found
+
+
+def _row(bundle: Bundle, who: Caller, slug: str, rollouts: list[Rollout]) -> Row:
     share = bundle.flag.tenants.get(slug)
     killed = slug in bundle.standing.killed
     scopes = sorted(bundle.flag.scopes.get(slug, {}).items())
-    return Row(slug, share, scopes, killed, may_not(who, "share", slug), may_not(who, "kill", slug))
+    return Row(slug, share, scopes, rollouts, killed, may_not(who, "share", slug), may_not(who, "kill", slug))
 
 
 def _switches(who: Caller, tenants: list[str]) -> dict[str | None, KillSwitch]:

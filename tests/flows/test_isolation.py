@@ -360,9 +360,10 @@ def center_address(name: str) -> str:
     """Of a page of the Command Center, where it is about something, about the foreign tenant's."""
     pattern = CENTER_PATTERNS[name]
     converters = set(pattern.pattern.converters)
-    told: dict[str, Any] = {"tenant": FOREIGN, "persona": "essayist", "step": "approve"}
+    told: dict[str, Any] = {"tenant": FOREIGN, "persona": "essayist", "step": "approve", "what": "pause"}
     if "pk" in converters:
-        told["pk"] = of(ChangeRequest if "request" in name else Override).pk
+        model = ChangeRequest if "request" in name else Rollout if "rollout" in name else Override
+        told["pk"] = of(model).pk
     if "decision_id" in converters:
         told["decision_id"] = of(Selection).decision_id
     if "seq" in converters:

@@ -20,10 +20,12 @@ from overrides.audit import Actor
 from overrides.changes import Change
 from overrides.models import ChangeRequest
 from routing.bundle import forget_bundle
+from routing.guarding import services as rollouts
 from routing.models import Selection
 from telemetry.models import QuarantinedEvent
 from tests import factories
 from tests.browser.conftest import Console
+from tests.commandcenter.test_rollouts_page import judged
 from tests.overrides.people import REASON, call
 from tests.routing.scenes import ranked_scope
 
@@ -60,6 +62,8 @@ def world() -> None:
     services.set_kill_switch("aurora", True, REASON, actor, now)
     change = Change("kill_switch", "aurora", {"tenant": "aurora", "on": False}, REASON)
     approvals.propose(change, actor, now)
+    row = rollouts.start(rollouts.Wish("aurora", "essayist", REASON, step=4), actor, now)
+    judged(row)
     asked = {**SCOPE, "conversation_id": "c-1"}
     assert call(Client(), "post", "/selections", asked, factories.key("select")).status_code == 200
     forget_bundle()

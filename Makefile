@@ -30,9 +30,9 @@ $(STAMP)-run: requirements.txt requirements-embedded.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-embedded.txt
 	@touch $@
 
-$(STAMP)-dev: requirements-dev.txt $(STAMP)-run
+$(STAMP)-dev: requirements-dev.txt requirements-otel.txt $(STAMP)-run
 	@echo "installing development packages (once)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt -r requirements-otel.txt
 	@touch $@
 
 run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an empty catalogue)
@@ -75,7 +75,7 @@ notebook: $(STAMP)-dev ## Run notebooks/cost_success_analysis.ipynb again, in pl
 	$(BIN)/python -m notebooks
 
 requirements: $(STAMP)-dev ## Resolve the pinned requirements files again from the .in files
-	for set in "" -embedded -dev; do \
+	for set in "" -embedded -dev -otel; do \
 		$(BIN)/uv pip compile -q --generate-hashes --no-header requirements$$set.in -o requirements$$set.txt || exit 1; \
 	done
 

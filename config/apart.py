@@ -1,6 +1,21 @@
-"""What processes that run apart do when they begin: share their meters with the others of their host."""
+"""What processes that run apart do when they begin: share their meters with the others of their host; trace."""
 
 from typing import Any
+
+
+def trace(service: str) -> None:
+    """Trace this process if a collector is named; in a web server's before Django's handler is made."""
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    from observability import traces
+
+    try:
+        traces.start(service, settings.OTLP_ENDPOINT)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed: see requirements-otel.txt"
+        ) from error
 
 
 def begin_web() -> None:
@@ -24,6 +39,12 @@ def expect_decisions() -> None:
 def begin_worker(**_: Any) -> None:
     """In a Celery worker, before its pool forks."""
     _share()
+    trace("selection-celery")
+
+
+def begin_beat(**_: Any) -> None:
+    """In beat's process; the embedded one traces already."""
+    trace("selection-beat")
 
 
 def serve_metrics(**_: Any) -> None:

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, worker_ready
+from celery.signals import beat_init, celeryd_init, worker_ready
 
 from config import apart
 
@@ -13,8 +13,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("selection")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# The worker inside config.embedded, which has the process to itself, sends neither.
+# Of these the worker and the beat inside config.embedded send the second only, where it does nothing.
 celeryd_init.connect(apart.begin_worker, weak=False, dispatch_uid="config.apart")
+beat_init.connect(apart.begin_beat, weak=False, dispatch_uid="config.apart")
 worker_ready.connect(apart.serve_metrics, weak=False, dispatch_uid="config.apart")
 
 

@@ -30,6 +30,9 @@ def main() -> int:
 
     _check_port(options.host, options.port)
     django.setup()
+    from config import apart
+
+    apart.trace("selection")
     alone = _alone()
     prepare()
     credentials, conversation = None, ""

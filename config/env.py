@@ -47,6 +47,7 @@ class Env(BaseSettings):
     trusted_proxies: CommaSeparated = ()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["", "line", "json"] = ""
+    otel_exporter_otlp_endpoint: str = Field("", pattern=r"^(|https?://\S+)$")
     metrics_listen: str = Field("", pattern=r"^(|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")
 
     database_url: str = ""

@@ -202,6 +202,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- Observability ---
 METRICS_LISTEN = ENV.metrics_listen
+OTLP_ENDPOINT = ENV.otel_exporter_otlp_endpoint
 
 # --- Celery (the beat table stands in config.celery) ---
 CELERY_BROKER_URL = ENV.redis_url or "memory://"

@@ -1,4 +1,4 @@
-"""Log lines for people or for machines, with the id of the request or task, and without secrets."""
+"""Log lines for people or for machines, with the ids of the request or task and of its trace, and without secrets."""
 
 import logging
 import re
@@ -7,10 +7,10 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from observability import ids
+from observability import ids, traces
 
 #: What a JSON line may hold. Whatever else a library attaches to a record (Django attaches the request) stays out.
-FIELDS = ("time", "level", "logger", "message", "request_id", "process", "exc_info", "stack_info")
+FIELDS = ("time", "level", "logger", "message", "request_id", "trace_id", "process", "exc_info", "stack_info")
 _HIDDEN = "[hidden]"
 # A last net: nothing of ours writes such things, but an exception's text may quote what it was given.
 _SECRETS = (
@@ -34,6 +34,7 @@ class Context(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = ids.current() or ""
+        record.trace_id = traces.current_trace_id() or ""
         return True
 
 
@@ -63,7 +64,7 @@ class JsonLines(JsonFormatter):
 
     def __init__(self) -> None:
         super().__init__(
-            "{asctime}{levelname}{name}{message}{request_id}{process}",
+            "{asctime}{levelname}{name}{message}{request_id}{trace_id}{process}",
             style="{",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )

@@ -2,13 +2,14 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 import uuid
 from datetime import UTC, datetime
 from typing import TextIO
 
-from worker import policy_cache
+from worker import policy_cache, traces
 from worker.conversation import Answer
 from worker.flusher import Flusher
 from worker.outbox import Outbox, OutboxUnavailable
@@ -26,7 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     commands = {"run": _run, "ask": _ask, "status": _status, "flush": _flush}
     try:
+        # Its other settings (OTEL_...) are read from there by OpenTelemetry itself.
+        traces.start(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
         return commands[options.command](load_settings(), options)
+    except ImportError as error:
+        _say(f"worker: OTEL_EXPORTER_OTLP_ENDPOINT: {error.name} is not installed", sys.stderr)
+        return 2
     except (BadSettings, BadMessage, OutboxUnavailable) as error:
         _say(f"worker: {error}", sys.stderr)
         return 2

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,8 +32,10 @@ class BoundedCaller:
     def call(self, function: Callable[[], T], seconds: float) -> T:
         """What the function returns or raises; TimeoutError after ``seconds``."""
         future: Future[T] = Future()
+        # What runs there belongs to what runs here: its trace goes on.
+        context = copy_context()
         self._assign()
-        self._tasks.put((future, function))
+        self._tasks.put((future, lambda: context.run(function)))
         try:
             return future.result(seconds)
         except TimeoutError:

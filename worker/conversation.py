@@ -18,6 +18,7 @@ from worker.client import Selected
 from worker.outbox import Kind, Outbox, OutboxUnavailable
 from worker.providers import Completion, ProviderError, Providers, RateLimited
 from worker.settings import Profile, Settings
+from worker.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,10 @@ class Conversations:
         """Within BUDGET_SECONDS and what the last try takes to be given up; never raises for what a provider
         or the service does. With ``on_text`` the answer is streamed as (number of the try from 1, profile,
         piece): a higher number means that what came before is void."""
+        with span("conversation"):
+            return self._answer(message, on_text)
+
+    def _answer(self, message: Message, on_text: OnText | None) -> Answer:
         deadline = time.monotonic() + self._settings.budget_seconds
         selected = self._selector.select(
             message.tenant,

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from observability.meters import meters
+from observability.traces import span
 from telemetry.clickhouse.errors import ClickHouseError, ClickHouseTimeout, ClickHouseUnavailable
 
 
 @contextmanager
 def told(operation: str) -> Iterator[None]:
-    """Count and time one call. ``operation`` is a method of the door."""
+    """Count, time and trace one call. ``operation`` is a method of the door."""
     began = time.perf_counter()
     try:
-        yield
+        with span(f"clickhouse {operation}", **{"db.system": "clickhouse", "db.operation": operation}):
+            yield
     except ClickHouseError as error:
         meters().clickhouse_errors(operation, _kind(error)).inc()
         raise

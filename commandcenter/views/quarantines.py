@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
@@ -42,7 +43,11 @@ def quarantines(request: HttpRequest, who: Caller) -> HttpResponse:
     now = timezone.now()
     rows = ProfileQuarantine.objects.select_related("profile")
     rows = rows.filter(Q(closed_at=None) | Q(closed_at__gt=now - _RECENT))[:_MOST]
-    context = {"rows": [_told(row, who, now) for row in rows], "lacking": may_not(who)}
+    context = {
+        "rows": [_told(row, who, now) for row in rows],
+        "lacking": may_not(who),
+        "sentinels": settings.SENTINELS_ENABLED,
+    }
     return conditional(request, render(request, who, "center/quarantines.html", context))
 
 
@@ -109,6 +114,7 @@ def _panel(
 ) -> HttpResponse:
     context = {
         **panel,
+        "minutes": settings.PROFILE_QUARANTINE_EXPIRY_SECONDS // 60,
         "key": acting.key_of(request.POST),
         "reason": acting.reason_of(request.POST),
         "errors": errors or {},

@@ -59,6 +59,22 @@ def test_it_says_what_is_in_quarantine_why_and_until_when(admin_client: Client) 
     assert "No profile is in quarantine" in words(admin_client.get(LIST, headers=HTMX))
 
 
+def test_with_sentinels_switched_off_it_says_so(admin_client: Client, settings: Any) -> None:
+    settings.SENTINELS_ENABLED = False
+    assert "Sentinels are switched off" in words(admin_client.get(LIST, headers=HTMX))
+
+
+def test_an_entry_of_the_audit_log_is_shown_and_cannot_be_undone(admin_client: Client) -> None:
+    opened()
+    seq = AuditEntry.objects.get(object_type="profile_quarantine").seq
+    assert "profile_quarantine" in words(admin_client.get("/admin/center/audit/"))
+    answer = admin_client.post(
+        f"/admin/center/audit/{seq}/undo", {"key": "k", "reason": REASON}, headers=HTMX
+    )
+    assert answer.status_code in (403, 409)
+    assert services.standing(timezone.now()).exists()
+
+
 def test_the_same_list_again_is_a_304(admin_client: Client) -> None:
     tag = admin_client.get(LIST, headers=HTMX)["ETag"]
     again = admin_client.get(LIST, headers={**HTMX, "If-None-Match": tag})

@@ -118,7 +118,8 @@ class Server:
 
 
 @contextmanager
-def _running(server: Server) -> Iterator[Server]:
+def running(server: Server) -> Iterator[Server]:
+    """Start it; kill it at the end."""
     try:
         server.start()
         yield server
@@ -175,7 +176,7 @@ def clickhouse_server(where: Path | None = None) -> Iterator[ClickHouseServer]:
     """One server without a cluster, its data in a folder below ``where``; about 0.5 s to start."""
     with _temporary_directory("clickhouse-", where) as directory:
         one = _clickhouse(directory, free_ports(3))
-        with _running(one.server):
+        with running(one.server):
             yield one
 
 
@@ -202,7 +203,7 @@ def clickhouse_cluster(shards: int = 2, replicas: int = 2) -> Iterator[ClickHous
         root = stack.enter_context(_temporary_directory("clickhouse-cluster-"))
         zookeeper_port, *ports = free_ports(1 + 3 * count)
         triples = [ports[3 * n : 3 * n + 3] for n in range(count)]
-        stack.enter_context(_running(_zookeeper(root / "zookeeper", zookeeper_port)))
+        stack.enter_context(running(_zookeeper(root / "zookeeper", zookeeper_port)))
         remote = _remote_servers(name, [triple[0] for triple in triples], replicas)
         nodes = []
         for n, triple in enumerate(triples):
@@ -214,7 +215,7 @@ def clickhouse_cluster(shards: int = 2, replicas: int = 2) -> Iterator[ClickHous
 <macros><shard>{shard}</shard><replica>{replica}</replica></macros>
 <distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>"""
             node = _clickhouse(directory, triple, extra)
-            stack.enter_context(_running(node.server))
+            stack.enter_context(running(node.server))
             nodes.append(node)
         yield ClickHouseCluster(
             name, tuple(tuple(nodes[n : n + replicas]) for n in range(0, count, replicas))
@@ -327,5 +328,5 @@ def redis() -> Iterator[RedisServer]:
     with _temporary_directory("redis-") as directory:
         [port] = free_ports(1)
         command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
-        with _running(Server("redis-server", command, port, directory)) as server:
+        with running(Server("redis-server", command, port, directory)) as server:
             yield RedisServer(server, f"redis://127.0.0.1:{port}/0")

@@ -38,8 +38,12 @@ class Apart:
 
     def manage(self, *arguments: str) -> str:
         """Run manage.py to its end; its output."""
+        return self.run(sys.executable, "manage.py", *arguments)
+
+    def run(self, *command: str) -> str:
+        """Run a program to its end; its output."""
         done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+            command,
             cwd=ROOT,
             env=self.environment,
             capture_output=True,

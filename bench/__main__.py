@@ -4,12 +4,13 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from bench import deciding, overrides, pages, pipeline, reading
+from bench import deciding, overrides, pages, pipeline, reading, watching
 from bench.setup import engine, engines, own_environment
 from bench.table import Line
 
-NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "overrides", "pages")
+NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "watching", "overrides", "pages")
 
 
 def main() -> int:
@@ -22,8 +23,8 @@ def main() -> int:
         parser.error(f"no such bench: {', '.join(sorted(unknown))}")
     print(f"Python {platform.python_version()}; median of rounds (lowest to highest)", flush=True)
     missed = 0
-    with own_environment(), engines(options.engine) as urls:
-        for line in run(set(options.names or NAMES), urls, quick=options.quick):
+    with own_environment() as folder, engines(options.engine) as urls:
+        for line in run(set(options.names or NAMES), urls, folder, quick=options.quick):
             told = line.render()
             missed += told.endswith("MISSED")
             print(told, flush=True)
@@ -31,13 +32,14 @@ def main() -> int:
     return 0
 
 
-def run(names: set[str], urls: dict[str, str], *, quick: bool) -> Iterator[Line]:
+def run(names: set[str], urls: dict[str, str], folder: Path, *, quick: bool) -> Iterator[Line]:
     """The lines of the benches asked for, as they are found."""
     small: dict[str, Callable[[], list[Line]]] = {
         "ingest": lambda: pipeline.ingest(batches=10 if quick else 30, rounds=3),
         "scoring": lambda: deciding.scoring(1_000 if quick else 10_000, rounds=1 if quick else 3),
         "engine": lambda: deciding.engine(rounds=3),
         "endpoint": lambda: deciding.endpoint(500 if quick else 2_000, rounds=3),
+        "watching": lambda: watching.watching(folder, 300 if quick else 1_000, rounds=5),
         # Last of these: its tenants would be in the others' way.
         "overrides": lambda: overrides.overrides(
             10_000 if quick else 100_000, requests=300 if quick else 1_000, rounds=3 if quick else 5

@@ -1,6 +1,7 @@
 """From bytes to the spool: split a batch, judge each event alone, commit the good, quarantine the bad."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from telemetry.models import QuarantineCount, QuarantinedEvent
 
 MAX_EVENTS = 1_000
 _RAW_KEPT = 4_000
+_DIGITS = 400
 #: One batch leaves at most this many of its bad events in quarantine; the counters count them all.
 _QUARANTINED_PER_BATCH = 200
 
@@ -77,9 +79,14 @@ def _lenient(text: bytes, strict: Exception) -> Any:
     # NaN, Infinity or a bad byte in one event must not cost its siblings: Python's parser lets them
     # through, and the event that holds them is then refused alone.
     try:
-        return json.loads(text.decode("utf-8", "surrogateescape"))
+        return json.loads(text.decode("utf-8", "surrogateescape"), parse_int=_whole)
     except (ValueError, RecursionError):
         raise BadBatch(400, "invalid_json", f"The array is not JSON: {strict}") from None
+
+
+def _whole(digits: str) -> float:
+    # Python reads no number of more than 4,300 digits; as infinity it is its own event's trouble only.
+    return int(digits) if len(digits) <= _DIGITS else math.inf
 
 
 def _lines(text: bytes) -> list[Any]:

@@ -1,9 +1,11 @@
 """Profiles in quarantine, as decisions see them: a circuit is open, then half-open, and closes by the clock. Pure."""
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 #: Whoever a person puts into quarantine.
@@ -61,22 +63,19 @@ class Circuit:
 Barred = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bars:
     """What is barred at a time: ``always``, and ``else_`` only for conversations that do not probe."""
 
     always: Barred = ()
     else_: Barred = ()
 
-    @property
+    @cached_property
     def all(self) -> Barred:
         return tuple(sorted((*self.always, *self.else_)))
 
 
-_NOTHING = Bars()
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Circuits:
     """All of them, by id, and the share of conversations (0 to 1) that probe half-open ones: one draw for all, so a
     conversation that may meet one sick profile is the same that may meet another."""
@@ -92,6 +91,23 @@ class Circuits:
         """A profile is half-open when all of its circuits that hold are."""
         if not self.items:
             return _NOTHING
+        # Between two moments at which one of them changes, all times are alike.
+        place = bisect_right(self._moments, at)
+        found = self._known.get(place)
+        if found is None:
+            found = self._known[place] = self._bars(at)
+        return found
+
+    @cached_property
+    def _moments(self) -> list[datetime]:
+        times = ((one.opened_at, one.probe_at, one.expires_at) for one in self.items)
+        return sorted({at for of in times for at in of if at is not None})
+
+    @cached_property
+    def _known(self) -> dict[int, Bars]:
+        return {}
+
+    def _bars(self, at: datetime) -> Bars:
         found: dict[str, tuple[Phase, str]] = {}
         for circuit in self.items:
             phase = circuit.phase(at)
@@ -115,4 +131,5 @@ class Circuits:
         return cls(tuple(map(Circuit.from_dict, data["items"])), data["probe_share"])
 
 
+_NOTHING = Bars()
 NO_CIRCUITS = Circuits()

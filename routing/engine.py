@@ -4,7 +4,6 @@ The same bundle and request give the same decision, byte for byte. docs/decision
 reason and problem.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -93,6 +92,39 @@ class _View(Protocol):
 
 def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     """What the rules look at for one request. Raises SelectionProblem for what there is no case for."""
+    tenant, persona = _named(bundle, request)
+    scores = bundle.scores(tenant.slug, persona.slug)
+    overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
+    by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
+    excluded = frozenset((*by_people, *request.exclude))
+    freshness = state(scores.as_of if scores else None, request.at)
+
+    def case(barred: Barred, weight: float = 1.0, probing: Barred = ()) -> Case:
+        view = see(bundle, scores, by_people, request.exclude, barred)
+        default, why = bundle.default_profile(tenant.slug, persona.slug), dict(barred)
+        given = _default(default, excluded | why.keys() if why else excluded, view)
+        if given is None and barred:
+            # With nothing else left, what is in quarantine is still better than no answer.
+            given = _default(default, excluded, see(bundle, scores, by_people, request.exclude))
+        return Case(
+            bundle=bundle,
+            request=request,
+            persona=persona,
+            default=given,
+            scores=scores,
+            view=view,
+            freshness=freshness,
+            overrides=overrides,
+            excluded=excluded,
+            barred=why,
+            probing=dict(probing),
+            weight=weight,
+        )
+
+    return _with_circuits(bundle, request, case)
+
+
+def _named(bundle: Bundle, request: SelectionRequest) -> tuple[BundleTenant, BundlePersona]:
     tenant = bundle.tenants.get(request.tenant)
     if tenant is None:
         raise SelectionProblem(404, "unknown_tenant", f"There is no tenant '{request.tenant}'.")
@@ -103,23 +135,28 @@ def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
         raise SelectionProblem(409, "tenant_disabled", f"The tenant '{tenant.slug}' is disabled.")
     if not persona.enabled:
         raise SelectionProblem(409, "persona_disabled", f"The persona '{persona.slug}' is disabled.")
-    scores = bundle.scores(tenant.slug, persona.slug)
-    overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
-    by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
-    excluded = frozenset((*by_people, *request.exclude))
-    view = see(bundle, scores, by_people, request.exclude)
-    case = Case(
-        bundle=bundle,
-        request=request,
-        persona=persona,
-        default=_default(bundle.default_profile(tenant.slug, persona.slug), excluded, view),
-        scores=scores,
-        view=view,
-        freshness=state(scores.as_of if scores else None, request.at),
-        overrides=overrides,
-        excluded=excluded,
-    )
-    return _with_circuits(case, lambda barred: see(bundle, scores, by_people, request.exclude, barred))
+    return tenant, persona
+
+
+class _Make(Protocol):
+    def __call__(self, barred: Barred, weight: float = 1.0, probing: Barred = ()) -> Case: ...
+
+
+def _with_circuits(bundle: Bundle, request: SelectionRequest, case: _Make) -> Case:
+    """The case without what is in quarantine, and beside it, when something is half-open, that of the conversations on
+    the other side of the draw."""
+    circuits = bundle.standing.circuits
+    # A kill switch stops quarantines, too: it gives what each scope had before there was a machine.
+    if not circuits.items or bundle.standing.is_killed(request.tenant):
+        return case(())
+    bars = circuits.bars(request.at)
+    if not bars.else_:
+        return case(bars.always)
+    share = circuits.probe_share
+    closed, probing = case(bars.all, 1 - share), case(bars.always, share, bars.else_)
+    if closed.share("probe") < share:
+        return replace(probing, other=closed)
+    return replace(closed, other=probing)
 
 
 def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | None:
@@ -128,31 +165,6 @@ def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | N
     if default not in excluded:
         return default
     return view.ranked[0] if view.ranked else None
-
-
-def _with_circuits(case: Case, see: Callable[[Barred], ScopeView]) -> Case:
-    """The case without what is in quarantine, and beside it, when something is half-open, that of the conversations on
-    the other side of the draw. A kill switch stops this, too: what each scope had before there was a machine."""
-    standing, request = case.bundle.standing, case.request
-    bars = standing.circuits.bars(request.at)
-    if not (bars.always or bars.else_) or standing.is_killed(request.tenant):
-        return case
-    closed = _barring(case, see, bars.all)
-    if not bars.else_:
-        return closed
-    share = standing.circuits.probe_share
-    closed = replace(closed, weight=1 - share)
-    probing = replace(_barring(case, see, bars.always), weight=share, probing=dict(bars.else_))
-    mine, other = (probing, closed) if case.share("probe") < share else (closed, probing)
-    return replace(mine, other=other)
-
-
-def _barring(case: Case, see: Callable[[Barred], ScopeView], barred: Barred) -> Case:
-    view, why = see(barred), dict(barred)
-    default = case.bundle.default_profile(case.request.tenant, case.request.persona)
-    stand_in = _default(default, case.excluded | why.keys(), view)
-    # With nothing else left, what is in quarantine is still better than no answer.
-    return replace(case, view=view, barred=why, default=case.default if stand_in is None else stand_in)
 
 
 def _given(case: Case, choice: Choice) -> BundleProfile:

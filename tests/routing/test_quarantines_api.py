@@ -61,6 +61,26 @@ def test_a_person_puts_a_profile_into_quarantine_and_releases_it(client: Client)
     assert audit.verify().broken_at is None
 
 
+def test_a_decision_made_in_a_quarantine_replays_byte_for_byte_when_that_is_over(
+    client: Client, settings: Any
+) -> None:
+    settings.PROFILE_QUARANTINE_PROBE_SHARE = 0.5
+    row = opened()
+    # Half-open by the clock, so that who probes and who does not are both replayed.
+    ProfileQuarantine.objects.filter(pk=row.pk).update(probe_at=timezone.now())
+    key = everybodys()
+    made = [
+        call(client, "post", "/selections", {**ASKED, "conversation_id": f"c-{n}"}, key).json()
+        for n in range(40)
+    ]
+    assert {one["profile"]["slug"] for one in made} == {"cheap", "incumbent"}
+    services.release(row.pk, row.version, REASON, audit.SYSTEM, timezone.now())
+    for slug in ("cheap", "incumbent"):
+        one = next(one for one in made if one["profile"]["slug"] == slug)
+        told = call(client, "get", f"/selections/{one['decision_id']}", key=key).json()
+        assert (told["replay"]["verdict"], told["explanation"]) == ("equal", one["explanation"])
+
+
 def test_figures_are_of_all_tenants_and_shown_to_who_may_see_all(client: Client) -> None:
     opened()
     whole = call(client, "get", "/quarantines?standing=1", key=everybodys("read")).json()["results"]

@@ -8,6 +8,8 @@ pile up. Containers and hosts that share DATA_DIR do not share files: their proc
 import fcntl
 import logging
 import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ _values: Any = values
 
 #: In place of the process id; no process has it.
 _DEAD = "0"
+_LOCK = "lock"
+_HOST_KEPT_SECONDS = 7 * 86_400
 _directory: Path | None = None
 
 
@@ -37,6 +41,8 @@ def share(data_dir: Path) -> None:
     global _directory
     directory = data_dir / "metrics" / heartbeats.host()
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / _LOCK).touch()
+    _forget_hosts(directory.parent)
     # The library reads it whenever it opens a file, also in a forked child.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     _values.ValueClass = _values.MultiProcessValue()
@@ -87,9 +93,18 @@ class _Read:
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    with (directory / "lock").open("a") as file:
+    with (directory / _LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        # Somebody asks: this host is in use.
+        os.utime(file.fileno())
         yield
+
+
+def _forget_hosts(root: Path) -> None:
+    """A container that is made anew has a new name each time; those that nobody asked for long are gone."""
+    for lock in root.glob(f"*/{_LOCK}"):
+        if time.time() - lock.stat().st_mtime > _HOST_KEPT_SECONDS:
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def _bury(directory: Path) -> None:

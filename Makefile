@@ -12,10 +12,12 @@ SLOW ?= 0
 FORM ?= short
 # Where `make faults` writes its table and `make load` its section, if anywhere.
 REPORT ?=
+# How long `make fuzz` goes on.
+SECONDS ?= 60
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres faults lint services bench load report notebook requirements clean
+.PHONY: help run test test-postgres faults fuzz lint services bench load report notebook requirements clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,14 +41,14 @@ run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an e
 	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
 
 test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs servers is skipped unless `make services` ran
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/faults $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/faults --ignore tests/abuse $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
 	@$(MAKE) --no-print-directory test-postgres
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
 	$(BIN)/python -m tests.on_postgres
 
 faults: $(STAMP)-dev ## Break servers and processes under the product; prints one table (REPORT=docs/reports/faults.md writes it)
-	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/faults $(ARGS)
+	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/faults tests/abuse tests/flows/test_isolation.py $(ARGS)
 
 lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deployment checks
 	$(BIN)/ruff check .
@@ -62,6 +64,13 @@ services: ## Install the servers and the browser that tests use (Debian, root)
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime prometheus >/dev/null
 
+$(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
+fuzz: $(STAMP)-fuzz ## Fuzz ingest guided by coverage, for a minute (SECONDS=60; Linux on x86-64)
+	$(BIN)/python -m tests.abuse.fuzz -max_total_time=$(SECONDS) $(ARGS)
+
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench
 
@@ -75,7 +84,7 @@ notebook: $(STAMP)-dev ## Run notebooks/cost_success_analysis.ipynb again, in pl
 	$(BIN)/python -m notebooks
 
 requirements: $(STAMP)-dev ## Resolve the pinned requirements files again from the .in files
-	for set in "" -embedded -dev -otel; do \
+	for set in "" -embedded -dev -otel -fuzz; do \
 		$(BIN)/uv pip compile -q --generate-hashes --no-header requirements$$set.in -o requirements$$set.txt || exit 1; \
 	done
 

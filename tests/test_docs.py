@@ -33,7 +33,10 @@ def test_every_setting_has_a_heading_and_every_heading_is_a_setting() -> None:
     assert headings == {name.upper() for name in Env.model_fields}
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-embedded", "requirements-dev", "requirements-otel"])
+@pytest.mark.parametrize(
+    "name",
+    ["requirements", "requirements-embedded", "requirements-dev", "requirements-otel", "requirements-fuzz"],
+)
 def test_every_direct_dependency_is_justified(name: str) -> None:
     lines = (ROOT / f"{name}.in").read_text().splitlines()
     packages = {re.split(r"[=\[]", line)[0] for line in lines if line and line[0] not in "#-"}

@@ -166,7 +166,9 @@ def test_with_no_database_and_no_room_for_the_journal_it_is_a_clear_503_until_th
         wait_until(lambda: not list((disk.path / "journal").glob("*.ndjson")), "the journal is carried", 60)
         ids = {told["decision_id"] for _, told in kept}
         wait_until(lambda: not ids - there(product, "selections", "decision_id"), "all decisions arrive", 180)
-    row.measured = f"{len(refused)} refused with 503 database_unavailable; the {len(kept)} answered are stored and published"
+    row.measured = (
+        f"{len(refused)} x 503 database_unavailable; the {len(kept)} answered are stored and published"
+    )
 
 
 @pytest.mark.django_db(transaction=True)

@@ -42,6 +42,7 @@ app.conf.beat_schedule = {
     "revisit-savings": _every(21_600, "routing.tasks.revisit_savings"),
     "prune-decisions": _every(3600, "routing.tasks.prune_decisions"),
     "trim-quarantine": _every(3600, "telemetry.tasks.trim_quarantine"),
+    "recount-buckets": _every(300, "telemetry.tasks.recount_buckets"),
     "apply-retention": _every(3600, "telemetry.tasks.apply_retention"),
     "prune-sign-ins": _every(3600, "commandcenter.tasks.prune_sign_ins"),
     "clear-sessions": _every(3600, "commandcenter.tasks.clear_sessions"),

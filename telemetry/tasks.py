@@ -6,7 +6,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from telemetry import ingest, retention, rollups, spool
+from telemetry import ingest, recount, retention, rollups, spool
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease
 
@@ -58,6 +58,24 @@ def roll_up_dirty_buckets() -> int:
             spool.note_failure("rollup", timezone.now(), error)
             return 0
         spool.note_success("rollup", timezone.now())
+        return count
+
+
+@shared_task
+def recount_buckets() -> int:
+    """On a cluster: ask for roll-ups that do not add up, since a replica came back with events."""
+    now = timezone.now()
+    with lease("recount", now) as won:
+        clickhouse = get_clickhouse()
+        if not won or not clickhouse.cluster:
+            return 0
+        try:
+            count = recount.recount(clickhouse, now, settings.RETENTION_DAYS["completions"])
+        except ClickHouseError as error:
+            log.warning("recount: %s", error)
+            return 0
+        if count:
+            log.warning("recount: %d five-minute buckets did not add up and will be rolled up again", count)
         return count
 
 

@@ -40,7 +40,7 @@ def objections(app: str, operations: Sequence[Operation], state: ProjectState) -
 def _named(operation: Operation) -> str:
     of = getattr(operation, "model_name", None) or getattr(operation, "name", "")
     field = getattr(operation, "name", "") if hasattr(operation, "model_name") else ""
-    return " ".join(filter(None, (type(operation).__name__, of.lower(), field)))
+    return " ".join(filter(None, (type(operation).__name__, str(of).lower(), field)))
 
 
 def _objection(app: str, operation: Operation, state: ProjectState, made: set[str]) -> str | None:

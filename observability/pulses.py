@@ -76,9 +76,9 @@ class _Work:
         meters().task_seconds(task.name).observe(time.perf_counter() - began)
         self._teller.tick(task.name)
 
-    def dropped(self, request: Any, expired: bool = False, **_: Any) -> None:
+    def dropped(self, sender: Any, expired: bool = False, **_: Any) -> None:
         """It was due again before it could start: workers do not keep up."""
-        meters().tasks(request.task_name, "expired" if expired else "other").inc()
+        meters().tasks(sender.name, "expired" if expired else "other").inc()
 
 
 def _sending(headers: dict[str, Any] | None = None, **_: Any) -> None:

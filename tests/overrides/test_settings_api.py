@@ -10,6 +10,7 @@ from django.utils import timezone
 from catalog.models import Persona, Tenant
 from overrides.flags import AUTO_MODEL_SELECTION
 from overrides.models import AuditEntry, Flag, KillSwitch, Override
+from routing.bundle import current_bundle, forget_bundle
 from tests import factories
 from tests.overrides.people import REASON, call, someone
 from tests.routing.scenes import ranked_scope
@@ -117,10 +118,48 @@ def test_a_tenant_s_own_caller_sets_its_own_share_and_sees_no_other(
     assert Flag.objects.get().tenant_rollouts.count() == 2
 
 
+def test_a_scope_gets_a_share_of_its_own_and_what_is_left_out_stays(
+    client: Client, key: dict[str, str]
+) -> None:
+    def scopes(shares: dict[str, Any], by: dict[str, str] = key) -> Any:
+        return changed(client, FLAG, {"scopes": shares}, by)
+
+    told = scopes({"aurora": {"essayist": "25"}, "borealis": {"essayist": "0"}}).json()
+    assert told["scopes"] == {"aurora": {"essayist": "25"}, "borealis": {"essayist": "0"}}
+    forget_bundle()
+    assert current_bundle().flag.share("aurora", "essayist") == 0.25
+    own = factories.key("read", "flags")
+    assert scopes({"aurora": {"essayist": "2.5"}}, own).json()["scopes"] == {"aurora": {"essayist": "2.5"}}
+    assert scopes({"borealis": {"essayist": "1"}}, own).status_code == 404
+    assert b"borealis" not in call(client, "get", "/settings/flags", key=own).content
+    assert scopes({"borealis": {"essayist": None}}).json()["scopes"] == {"aurora": {"essayist": "2.5"}}
+    # Of one persona four eyes are wanted; others are changed at once.
+    Persona.objects.filter(slug="essayist").update(four_eyes=True)
+    factories.persona("coder")
+    assert scopes({"aurora": {"essayist": "3"}}).status_code == 202
+    assert scopes({"aurora": {"coder": "3"}}).status_code == 200
+
+
+def test_a_dry_run_of_a_scopes_share_touches_that_scope_alone(client: Client, key: dict[str, str]) -> None:
+    changed(client, FLAG, {"rollout_percent": "0"}, key)
+    factories.persona("coder", default_profile=factories.profile("incumbent"))
+    forget_bundle()
+    seen = call(client, "get", FLAG, key=key)["ETag"]
+    body = {"scopes": {"aurora": {"essayist": "5"}}, "reason": REASON}
+    told = call(client, "patch", f"{FLAG}?dry_run=1", body, key, If_Match=seen).json()
+    [scope] = told["preview"]["scopes"]
+    assert (scope["tenant"], scope["persona"]) == ("aurora", "essayist")
+    assert scope["shares"]["flag"] == {"old": 0.0, "new": 0.05}
+
+
 @pytest.mark.parametrize(
     "body",
     [
         {"rollout_percent": "101"},
+        {"scopes": {"aurora": {"essayist": "101"}}},
+        {"scopes": {"aurora": {"nobody": "1"}}},
+        {"scopes": {"aurora": "1"}},
+        {"scopes": {"nobody": {"essayist": "1"}}},
         {"tenants": {"aurora": "-1"}},
         {"tenants": {"nobody": "1"}},
         {"tenants": []},

@@ -88,7 +88,8 @@ class Command(BaseCommand):
 
     def _tell(self, rollout: Rollout, bounds: bool = False) -> None:
         steps = len(plan_of(rollout).steps)
-        state = f"{rollout.get_state_display()}{' by itself' if rollout.by_itself else ''}"
+        stopped = rollout.by_itself and rollout.state in (Rollout.State.PAUSED, Rollout.State.ROLLED_BACK)
+        state = f"{rollout.get_state_display()}{' by itself' if stopped else ''}"
         self.stdout.write(
             f"{rollout.pk} {rollout.scope}: {state}, step {rollout.step + 1} of {steps} at {float(rollout.share):g}%, "
             f"since {rollout.changed_at:%Y-%m-%d %H:%M:%S} UTC by {rollout.changed_by}: {rollout.reason}"

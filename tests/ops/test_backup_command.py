@@ -66,7 +66,7 @@ def altered(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_a_backup_is_whole_private_and_says_what_it_holds(backups: Path) -> None:
     folder = backup(backups)
-    assert check(folder).startswith("Whole: 2 files as they were backed up at ")
+    assert "as it was made at 20" in check(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     told = manifest.read(folder, None)
     assert told.database.tables["catalog_tenant"] == 1

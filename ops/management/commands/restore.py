@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
     def _say(self, found: Manifest) -> None:
         self.stdout.write(
-            f"Whole: {len(found.parts)} files as they were backed up at {found.began_at:%Y-%m-%d %H:%M:%S} UTC, "
+            f"Whole, as it was made at {found.began_at:%Y-%m-%d %H:%M:%S} UTC: {len(found.parts)} files, "
             f"{found.audit.entries:,} audit entries."
         )
 

@@ -69,6 +69,15 @@ class Samples:
         return used, (last.busy_seconds - first.busy_seconds) / seconds
 
 
+def write(samples: Samples, path: Path) -> None:
+    """All looks as CSV, for whoever wants the curve: seconds since the first, role, process, MB."""
+    lines = ["seconds,role,pid,rss_mb"]
+    for sample in samples.taken:
+        at = sample.at - samples.taken[0].at
+        lines += [f"{at:.0f},{one.role},{pid},{one.rss_mb:.1f}" for pid, one in sample.processes.items()]
+    path.write_text("\n".join(lines) + "\n")
+
+
 @contextmanager
 def sampling(period: float = PERIOD_SECONDS) -> Iterator[Samples]:
     """Look at once, every ``period`` seconds, and at the end of the block."""

@@ -10,7 +10,7 @@ from load.keeping import kept
 from load.product import WEB_PROCESSES, Product
 from load.result import Memory, Result
 from load.running import Recorded, run
-from load.sampling import Samples
+from load.sampling import Samples, write
 from load.trend import MOST_GROWTH, trend
 
 #: The share of a steady run in which processes settle: imports, pools, caches.
@@ -36,6 +36,7 @@ def steady(
     _add(earlier, recorded)
     say("looking for every decision and every completion")
     result.counts = kept(product, earlier)
+    write(during, folder / "memory.csv")
     result.memory = memory(during, part.seconds * WARM_UP)
     result.wrong += _inexact(result.counts)
     if len(recorded.events) != len(recorded.decisions):

@@ -1,5 +1,6 @@
 """Django settings, derived from config.env. Modes are documented in docs/modes.md."""
 
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -101,6 +102,8 @@ def _database(url: str) -> dict[str, Any]:
             # Who waits longer than this for a connection does better without one.
             "pool": {"min_size": 1, "max_size": 16, "timeout": 1},
             "connect_timeout": 3,
+            # Who looks at pg_stat_activity sees which process it is; a restore tells its own connections from others.
+            "application_name": f"selection-{os.getpid()}",
             "options": "-c statement_timeout=15000 -c lock_timeout=5000",
         }
         # After a restart of the server the pool's connections are dead; checked, none reaches a request.

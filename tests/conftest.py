@@ -26,7 +26,15 @@ hypothesis_settings.load_profile("tests")
 
 
 #: Of few tests, but of minutes: what begins last should be short, or one process waits for the other at the end.
-_LONG = ("flows", "browser", "telemetry/test_cluster", "commandcenter/test_commands", "test_notebooks", "demo")
+_LONG = (
+    "flows",
+    "browser",
+    "telemetry/test_cluster",
+    "commandcenter/test_commands",
+    "test_notebooks",
+    "demo",
+    "runbooks/test_runbooks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,11 +39,11 @@ def dump(file: Path) -> dict[str, int]:
 
 
 def others() -> int:
-    """How many other connections the database has."""
+    """How many connections of other processes the database has. This one's pool may have more than one."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = "
+            "'client backend' AND pid <> pg_backend_pid() AND application_name <> current_setting('application_name')"
         )
         return int(cursor.fetchone()[0])
 

@@ -96,20 +96,18 @@ class Product:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    def share(self) -> float:
-        """The flag's percentage of the scope, as a decision is made by."""
-        reasons = [self.ask(f"share-{number}")["reason"] for number in range(40)]
-        on = sum(reason != "flag_off" for reason in reasons)
-        return 0 if on == 0 else 100 if on == 40 else 50
+    def rollout(self) -> dict[str, Any]:
+        """The newest rollout."""
+        with self.client() as client:
+            told: dict[str, Any] = client.get("/rollouts").json()["results"][0]
+        return told
 
     def published(self) -> int:
-        """Completions of a rollout's conversations in ClickHouse whose decisions are there, too."""
-        query = (
-            "SELECT uniqExact(decision_id) AS n FROM completions WHERE conversation_id LIKE 'rollout-%%' "
-            "AND decision_id IN (SELECT decision_id FROM selections)"
-        )
+        """Conversations of a rollout whose completion and whose decision are both in ClickHouse."""
+        told = "SELECT DISTINCT conversation_id FROM {} WHERE conversation_id LIKE 'rollout-%%'"
+        query = f"SELECT count() AS n FROM ({told.format('completions')} AND conversation_id IN "
         with closing(connect(self.clickhouse.url("selection"))) as door:
-            return int(door.query(query)[0]["n"])
+            return int(door.query(f"{query} ({told.format('selections')}))")[0]["n"])
 
     def ensure(self, *names: str) -> None:
         """Start what does not run."""

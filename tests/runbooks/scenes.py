@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from routing.engine import Bundle, Reason, SelectionRequest, decide
 from telemetry.clickhouse import connect
-from tests.runbooks.product import ASKED, Product, events
+from tests.runbooks.product import ASKED, SCOPE, Product, events
 from tests.services import wait_until
 from worker.outbox import Kind, Outbox
 
@@ -277,49 +278,48 @@ def webhook_failing(product: Product) -> Iterator[Broken]:
 
 @contextmanager
 def rollout_rolled_back(product: Product) -> Iterator[Broken]:
-    """Of 300 conversations half were selected for; all of these fail, and the others do well."""
+    """Of 300 conversations half were selected for; all of these fail, and the others do well. They were decided a
+    quarter of an hour ago, by workers of their own, which is when the rollout began, too: a step's conversations
+    settle for minutes before they count."""
     none, back = ({"aurora": {"essayist": share}} for share in ("0", None))
     set_shares(product, none)
+    before = product.ask()["bundle_version"]
     plan = '{"steps": [50, 100], "min_minutes": 0}'
-    product.manage(
-        "rollout",
-        "start",
-        "--tenant",
-        "aurora",
-        "--persona",
-        "essayist",
-        "--plan",
-        plan,
-        "--reason",
-        "first step, ticket 42",
-    )
+    whose = ("--tenant", "aurora", "--persona", "essayist")
+    product.manage("rollout", "start", *whose, "--plan", plan, "--reason", "first step, ticket 42")
     try:
-        wait_until(lambda: product.share() == 50, "the share of the first step", timeout=20)
-        product.report(list(conversations(product, 300)))
+        wait_until(lambda: product.ask()["bundle_version"] != before, "the first step's share", timeout=20)
+        at = datetime.now(UTC) - timedelta(minutes=15)
+        product.sql("UPDATE routing_rollout SET step_began_at = step_began_at - interval '20 minutes'")
+        product.report(list(conversations(product, 300, at)))
         wait_until(lambda: product.published() == 300, "all of it is in ClickHouse", timeout=60)
         advance = "from routing.tasks import advance_rollouts; advance_rollouts()"
         product.manage("shell", "--no-imports", "-c", advance)
-        wait_until(lambda: product.share() == 0, "it rolled back", timeout=90)
+        wait_until(lambda: product.rollout()["state"] == "rolled_back", "it rolled back", timeout=90)
         yield Broken()
     finally:
         set_shares(product, back)
 
 
-def conversations(product: Product, count: int) -> Iterator[dict[str, Any]]:
-    """Decided one by one; a completion of each."""
-    events = recent(count)
+def conversations(product: Product, count: int, at: datetime) -> Iterator[dict[str, Any]]:
+    """Decided as a worker decides locally, and reported; a completion of each."""
     with product.client() as client:
-        for number, event in enumerate(events):
-            body = {**ASKED, "conversation_id": f"rollout-{number}"}
-            decision = client.post("/selections", json=body).json()
-            yield {
-                **event,
-                "conversation_id": body["conversation_id"],
-                "decision_id": decision["decision_id"],
-                "profile": decision["profile"]["slug"],
-                "served_model": None,
-                "success": decision["reason"] == "flag_off",
-            }
+        bundle = Bundle.from_dict(client.get("/policy").json())
+        asked = [SelectionRequest(*SCOPE, f"rollout-{number}", at) for number in range(count)]
+        decisions = [decide(bundle, request) for request in asked]
+        body = {"decisions": [decision.core() for decision in decisions]}
+        answer = client.post("/selections/batch", json=body)
+        assert answer.json()["rejected"] == [], answer.text
+    for event, decision in zip(recent(count), decisions, strict=True):
+        yield {
+            **event,
+            "occurred_at": (at + timedelta(seconds=5)).isoformat(),
+            "conversation_id": decision.request.conversation_id,
+            "decision_id": decision.decision_id,
+            "profile": decision.profile.slug,
+            "served_model": None,
+            "success": decision.reason is Reason.FLAG_OFF,
+        }
 
 
 def set_shares(product: Product, scopes: dict[str, Any]) -> None:
@@ -346,7 +346,8 @@ def data_lost(product: Product) -> Iterator[Broken]:
     product.manage("backup", "--to", str(backups), "--no-progress")
     product.sql("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
     with closing(connect(product.clickhouse.url("selection"))) as door:
-        door.execute("DROP DATABASE selection")
+        # It waits for what worker and beat are doing.
+        door.execute("DROP DATABASE selection", timeout=60)
     yield Broken({"BACKUPS": str(backups)})
 
 

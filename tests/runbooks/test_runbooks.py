@@ -17,7 +17,7 @@ from tests.telemetry.engines import missing
 
 INDEX = FOLDER / "README.md"
 BOOKS = {path.name: read(path) for path in sorted(FOLDER.glob("*.md"))}
-PATIENCE = 40.0
+PATIENCE = 90.0
 
 
 @pytest.fixture(scope="module")

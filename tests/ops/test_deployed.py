@@ -91,7 +91,9 @@ def test_the_units_commands_serve_production_behind_the_proxy_and_back_it_up(
     [told] = product.run("selection-backup.service")
     assert "ClickHouse completions: 20 rows" in told
     folder = max((product.directory / "backups").glob("selection-*"))
-    assert "as it was made" in product.product.manage("restore", "--from", str(folder), "--check", "--no-progress")
+    assert "as it was made" in product.product.manage(
+        "restore", "--from", str(folder), "--check", "--no-progress"
+    )
     running = {WEB: web, "selection-worker.service": worker, "selection-beat.service": beat}
     assert {name: product.end(process, name) for name, process in running.items()} == dict.fromkeys(
         running, 0

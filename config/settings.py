@@ -96,11 +96,13 @@ def _database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
         }
     else:
+        from config.postgres import BoundedConnection  # SQLite needs no driver of PostgreSQL's
+
         # A pool of kept connections: a new one per request costs an order of magnitude in throughput.
         config["OPTIONS"] = {
             **config.get("OPTIONS", {}),
             # Who waits longer than this for a connection does better without one.
-            "pool": {"min_size": 1, "max_size": 16, "timeout": 1},
+            "pool": {"min_size": 1, "max_size": 16, "timeout": 1, "connection_class": BoundedConnection},
             "connect_timeout": 3,
             # Who looks at pg_stat_activity sees which process it is; a restore tells its own connections from others.
             "application_name": f"selection-{os.getpid()}",

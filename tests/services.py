@@ -307,7 +307,15 @@ def postgres_server() -> Iterator[PostgresServer]:
             "port": str(port),
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        server = Server("postgres", [*as_user, binary, "-D", str(data), *flags], port, directory)
+        asks = require("pg_isready", f"{home}/pg_isready")
+
+        def serves(port: int) -> bool:
+            # It accepts connections before it serves.
+            command = [asks, "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
+            return subprocess.run(command, check=False).returncode == 0
+
+        command = [*as_user, binary, "-D", str(data), *flags]
+        server = Server("postgres", command, port, directory, ready=serves)
         try:
             server.start()
             yield PostgresServer(server, f"postgres://postgres@127.0.0.1:{port}/postgres")

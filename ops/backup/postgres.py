@@ -6,6 +6,7 @@ from pathlib import Path
 
 from django.db import connection, transaction
 
+from config.postgres import unhurried
 from ops.backup import BackupError
 
 FILE = "database.pgdump"
@@ -23,7 +24,7 @@ def server() -> str:
 
 def dump(file: Path) -> dict[str, int]:
     """Dump the database as it is at one moment; rows by table, of that moment."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), unhurried(connection.connection), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SELECT pg_export_snapshot()")

@@ -40,7 +40,7 @@ class Apart:
         """Run manage.py to its end; its output."""
         return self.run(sys.executable, "manage.py", *arguments)
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, timeout: float = 120) -> str:
         """Run a program to its end; its output."""
         done = subprocess.run(
             command,
@@ -48,7 +48,7 @@ class Apart:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -56,7 +56,8 @@ class Deployed:
 
     def run(self, service: str) -> list[str]:
         """A oneshot's commands, one after the other; what each wrote. They must succeed."""
-        return [self.product.run(*command) for command in self.commands(service)]
+        # Collecting static files compresses them all.
+        return [self.product.run(*command, timeout=400) for command in self.commands(service)]
 
     def start(self, service: str, port: int | None = None) -> "subprocess.Popen[bytes]":
         [command] = self.commands(service, port)

@@ -32,19 +32,51 @@ _values: Any = values
 #: In place of the process id; no process has it.
 _DEAD = "0"
 _LOCK = "lock"
+#: Some hundreds of series fit; the library would double it.
+_FILE_BYTES = 256 * 1024
 _HOST_KEPT_SECONDS = 7 * 86_400
 _directory: Path | None = None
 
 
+class _Allocated(MmapedDict):
+    """A file of counts whose blocks are on the disk before it is written to: else the first count on a full disk would
+    kill the process (SIGBUS). Without room it is in memory, seen by nobody, and the work goes on."""
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            _allocate(filename)
+        except OSError as error:
+            log.warning("this process's counts are not shared: %s: %s", filename, error.strerror)
+            filename = f"/proc/self/fd/{os.memfd_create('metrics')}"
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+
+def _allocate(filename: str) -> None:
+    with open(filename, "ab") as file:
+        was_empty = os.fstat(file.fileno()).st_size == 0
+        try:
+            os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+        except OSError:
+            if was_empty:  # no reader knows what to make of such a file
+                os.unlink(filename)
+            raise
+
+
 def share(data_dir: Path) -> None:
-    """Let this process's meters, which nobody used yet, write to files that all processes of this host read."""
+    """Let this process's meters, which nobody used yet, write to files that all processes of this host read. Where that
+    cannot be, they stay its own."""
     global _directory
     directory = data_dir / "metrics" / heartbeats.host()
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / _LOCK).touch()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _LOCK).touch()
+    except OSError as error:
+        log.warning("this process's counts are not shared: %s: %s", directory, error.strerror)
+        return
     _forget_hosts(directory.parent)
     # The library reads it whenever it opens a file, also in a forked child.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    _values.MmapedDict = _Allocated
     _values.ValueClass = _values.MultiProcessValue()
     _directory = directory
 
@@ -112,13 +144,22 @@ def _bury(directory: Path) -> None:
         kind, _, pid = path.stem.rpartition("_")
         if pid == _DEAD or not pid.isdecimal() or _lives(int(pid)):
             continue
+        dead = str(directory / f"{kind}_{_DEAD}.db")
+        try:
+            _allocate(dead)
+        except OSError:  # there is no room: its file stays, and is counted as it is
+            return
         counted = _file.read_all_values_from_file(str(path))
-        total = _file(str(directory / f"{kind}_{_DEAD}.db"))
+        total = _Allocated(dead)
         # Gone first: of a process that is killed here counts are lost, and none is doubled.
         path.unlink()
-        for key, value, _timestamp, _position in counted:
-            total.write_value(key, total.read_value(key)[0] + value, 0.0)
-        total.close()
+        _add(total, counted)
+
+
+def _add(total: Any, counted: Iterable[tuple[str, float, float, int]]) -> None:
+    for key, value, _timestamp, _position in counted:
+        total.write_value(key, total.read_value(key)[0] + value, 0.0)
+    total.close()
 
 
 def _lives(pid: int) -> bool:

@@ -1,5 +1,6 @@
 """Files of counts: what dies is added up, what is gone is forgotten."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -70,6 +71,57 @@ def test_hosts_that_nobody_asks_any_more_are_forgotten(sharing_here: Path, tmp_p
         os.utime(lock, (at, at))
     sharing.share(tmp_path)
     assert {path.name for path in sharing_here.parent.iterdir()} == {"quiet", heartbeats.host()}
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_full_disk_loses_counts_and_stops_no_work(
+    sharing_here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, full: bool
+) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        if full:
+            patched.setattr(os, "posix_fallocate", no_room)
+        ours = Meters()
+        ours.events("accepted").inc()
+        ours.task_seconds("a").observe(1)
+    assert ("not shared" in caplog.text) is full
+    # Nothing half-made is left for whoever reads.
+    assert read("selection_events_ingested_total", result="accepted") == (None if full else 1)
+
+
+def test_room_is_taken_before_it_is_written_to(sharing_here: Path) -> None:
+    Meters().events("accepted").inc()
+    [file] = sharing_here.glob("counter_*.db")
+    assert file.stat().st_blocks * 512 >= 256 * 1024
+
+
+def test_the_dead_wait_in_their_files_while_there_is_no_room(
+    sharing_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_elsewhere(tmp_path)
+
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", no_room)
+        assert read("selection_events_ingested_total", result="accepted") == 2
+    assert not list(sharing_here.glob("*_0.db"))
+    assert read("selection_events_ingested_total", result="accepted") == 2
+    assert list(sharing_here.glob("counter_0.db"))
+
+
+def test_a_folder_that_cannot_be_made_leaves_counts_to_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sharing, "_directory", None)
+    (tmp_path / "metrics").write_text("no folder")
+    sharing.share(tmp_path)
+    own = CollectorRegistry()
+    assert sharing.registry_of_all(own) is own
+    assert "not shared" in caplog.text
 
 
 def test_a_process_that_shares_nothing_tells_of_itself() -> None:

@@ -13,7 +13,7 @@ FORM ?= short
 # Where `make faults` writes its table and `make load` its section, if anywhere.
 REPORT ?=
 # How long `make fuzz` goes on.
-SECONDS ?= 60
+FUZZ_SECONDS ?= 60
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -68,8 +68,8 @@ $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@touch $@
 
-fuzz: $(STAMP)-fuzz ## Fuzz ingest guided by coverage, for a minute (SECONDS=60; Linux on x86-64)
-	$(BIN)/python -m tests.abuse.fuzz -max_total_time=$(SECONDS) $(ARGS)
+fuzz: $(STAMP)-fuzz ## Fuzz ingest guided by coverage, for a minute (FUZZ_SECONDS=60; Linux on x86-64)
+	$(BIN)/python -m tests.abuse.fuzz -max_total_time=$(FUZZ_SECONDS) $(ARGS)
 
 bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
 	$(BIN)/python -m bench

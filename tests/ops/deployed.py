@@ -65,7 +65,7 @@ class Deployed:
 
     def start_web(self, port: int) -> "subprocess.Popen[bytes]":
         process = self.start("selection-web.service", port)
-        wait_until(lambda: healthy(port), "the web server", timeout=60)
+        wait_until(lambda: healthy(port), "the web server", timeout=120)
         return process
 
     def end(self, process: "subprocess.Popen[bytes]", service: str) -> int:
@@ -119,6 +119,8 @@ def nginx(directory: Path, ports: tuple[int, ...]) -> Iterator[httpx.Client]:
     assert line in upstream
     (home / "upstream.conf").write_text(upstream.replace(line, servers))
     site = (OPS / "nginx" / "selection.conf").read_text().replace("/etc/selection/tls/", f"{home}/")
+    # How long an answer takes here says more about the machine.
+    site = site.replace("proxy_read_timeout 20s", "proxy_read_timeout 60s")
     for port, here in ((443, tls), (80, plain)):
         site = site.replace(f"listen {port}", f"listen 127.0.0.1:{here}")
         site = site.replace(f"listen [::]:{port}", f"listen [::1]:{here}")
@@ -138,7 +140,7 @@ def nginx(directory: Path, ports: tuple[int, ...]) -> Iterator[httpx.Client]:
             base_url=f"https://127.0.0.1:{tls}",
             verify=trusted,
             headers={"Host": HOST},
-            timeout=15,
+            timeout=90,
         ) as client:
             yield client
 

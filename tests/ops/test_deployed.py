@@ -139,7 +139,7 @@ def test_a_request_under_way_is_answered_before_its_server_ends(in_use: InUse) -
         f"Authorization: {in_use.key['Authorization']}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(head.encode())
         # The view reads: the request is under way, and cannot be finished before its body is here.
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")
@@ -174,7 +174,7 @@ def test_a_rolling_restart_behind_the_proxy_costs_workers_no_request(in_use: InU
 
     def more() -> None:
         before = sum(seen.values())
-        wait_until(lambda: sum(seen.values()) >= before + 40, "requests going on")
+        wait_until(lambda: sum(seen.values()) >= before + 40, "requests going on", timeout=120)
 
     with nginx(tmp_path, ports) as client:
         threads = [threading.Thread(target=ask, args=(client, n)) for n in range(4)]

@@ -184,6 +184,7 @@ def test_the_pipeline_goes_on_over_a_killed_node_and_a_backup_holds_what_both_sh
         wait_until(
             lambda: counted(one, "completions_local") == counted(other, "completions_local") > 0,
             "catching up",
+            timeout=90,
         )
     # It came back with what it alone had taken: over all days that is found, whenever its turn is.
     for turn in range(RAW_DAYS - 1):

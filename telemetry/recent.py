@@ -3,15 +3,12 @@ compare. A roll-up is of five minutes, which is too coarse for what must be seen
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from telemetry.clickhouse import ClickHouse
 from telemetry.metrics import Span, parts_of
-
-#: Recent calls are summed by so many seconds.
-SLICE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class RecentCalls:
-    """Distinct calls of one profile and cell in ``SLICE_SECONDS`` from ``at`` (UTC). ``squares``: of completion tokens;
+    """Distinct calls of one profile and cell from ``at`` (UTC) to the next edge. ``squares``: of completion tokens;
     ``priced``: those of known cost, reported or derived; ``billed``: those whose cost was reported."""
 
     profile: str
@@ -57,7 +54,7 @@ def _used(name: str, condition: str) -> str:
 
 
 _RECENT = f"""
-SELECT profile, tenant, persona, task, intDiv(toUInt32(occurred_at), {SLICE_SECONDS}) AS slice,
+SELECT profile, tenant, persona, task, {{part}} AS part,
     count() AS requests,
     uniqExact(conversation_id) AS conversations,
     countIf(success = 0) AS failures,
@@ -77,24 +74,31 @@ FROM (
     LIMIT 1 BY tenant, event_id
 )
 {{condition}}
-GROUP BY profile, tenant, persona, task, slice
+GROUP BY profile, tenant, persona, task, part
 """
 
 
 def read_recent(
-    clickhouse: ClickHouse, since: datetime, until: datetime, profiles: Collection[str] | None = None
+    clickhouse: ClickHouse,
+    since: datetime,
+    until: datetime,
+    edges: Collection[datetime] = (),
+    profiles: Collection[str] | None = None,
 ) -> list[RecentCalls]:
-    """Of calls that occurred from ``since`` to ``until``; ``profiles``: only these (at least one). Raises
-    ClickHouseError."""
+    """Of calls that occurred from ``since`` to ``until``, in parts that begin at ``since`` and at each of the ``edges``
+    between; all of them in whole seconds. ``profiles``: only these (at least one). Raises ClickHouseError."""
+    begins = [since, *sorted({edge for edge in edges if since < edge <= until})]
     condition = "" if profiles is None else "WHERE profile IN %(profiles)s"
     parameters: dict[str, Any] = {"since": since, "until": until}
+    parameters |= {f"edge{number}": edge for number, edge in enumerate(begins[1:], 1)}
     if profiles is not None:
         parameters["profiles"] = tuple(sorted(profiles))
-    rows = clickhouse.query(_RECENT.replace("{condition}", condition), parameters)
-    return [_calls(row) for row in rows]
+    part = " + ".join(["0", *(f"(occurred_at >= %(edge{number})s)" for number in range(1, len(begins)))])
+    statement = _RECENT.replace("{part}", part).replace("{condition}", condition)
+    return [_calls(row, begins[row["part"]]) for row in clickhouse.query(statement, parameters)]
 
 
-def _calls(row: dict[str, Any]) -> RecentCalls:
+def _calls(row: dict[str, Any], at: datetime) -> RecentCalls:
     def used(name: str) -> Used:
         fields = ("calls", "prompt", "cached", "completion", "cost")
         return Used(*(row[f"{name}_{field}"] for field in fields))
@@ -104,7 +108,7 @@ def _calls(row: dict[str, Any]) -> RecentCalls:
         tenant=row["tenant"],
         persona=row["persona"],
         task=row["task"],
-        at=datetime.fromtimestamp(row["slice"] * SLICE_SECONDS, UTC),
+        at=at,
         requests=row["requests"],
         conversations=row["conversations"],
         failures=row["failures"],

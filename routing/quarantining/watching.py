@@ -2,10 +2,12 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache, partial
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Max
@@ -19,7 +21,7 @@ from routing.sentinels.evidence import Baseline, CellKey, Recent, Seen, Usual
 from routing.sentinels.findings import Health, Sentinel, Thresholds, Verdict
 from routing.sentinels.judging import WATCHING, health_of, judge
 from telemetry.clickhouse import ClickHouse
-from telemetry.recent import SLICE_SECONDS, RecentCalls, Used, UsualCalls, read_recent, read_usual
+from telemetry.recent import RecentCalls, Used, UsualCalls, read_recent, read_usual
 from telemetry.rollups import floor
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 WINDOWS = (timedelta(minutes=1), timedelta(minutes=5))
 _BUCKET = timedelta(minutes=5)
 _DAY = timedelta(hours=24)
+_SECOND = timedelta(seconds=1)
 #: What a sender's clock may be ahead.
 _AHEAD = timedelta(minutes=5)
 _KEPT = 16
@@ -48,22 +51,23 @@ def thresholds() -> Thresholds:
 def watch(clickhouse: ClickHouse, now: datetime) -> list[ProfileQuarantine]:
     """Judge every profile that was called lately; returns the quarantines that were opened. Raises ClickHouseError."""
     prices, rules = load_price_book(), thresholds()
-    calls = read_recent(clickhouse, now - max(WINDOWS), now + _AHEAD)
     _judge_probes(clickhouse, prices, rules, now)
+    starts = [floor(now - window, _SECOND) for window in WINDOWS]
+    held, closed = _held(now), _closed_since(min(starts))
+    calls = read_recent(
+        clickhouse, min(starts), _until(now), [*starts, *closed.values(), *_revised(prices, min(starts), now)]
+    )
     if not calls:
         return []
     usual = usuals.of(clickhouse, floor(now, _BUCKET) - _BUCKET, prices)
-    held, since = _held(now), _closed_since(now - max(WINDOWS))
     opened = []
-    for slug in sorted({one.profile for one in calls}):
-        mine = [one for one in calls if one.profile == slug]
+    for slug, mine in sorted(_parts(calls, prices).items()):
+        windows = cache(partial(_windows, mine, starts))
         for sentinel in WATCHING:
             if (slug, sentinel.value) in held:
                 continue
-            # What happened before a quarantine was closed has been judged.
-            start = since.get((slug, sentinel.value))
-            windows = [_seen(mine, prices, max(now - w, start or now - w)) for w in WINDOWS]
-            finding = judge(sentinel, windows, usual.get(slug, Baseline({})), rules)
+            found = windows(closed.get((slug, sentinel.value)))
+            finding = judge(sentinel, found, usual.get(slug, Baseline({})), rules)
             if finding.verdict is not Verdict.FIRED:
                 continue
             row = services.open_by_sentinel(slug, finding, now)
@@ -80,7 +84,12 @@ def _held(now: datetime) -> set[tuple[str, str]]:
 def _closed_since(since: datetime) -> dict[tuple[str, str], datetime]:
     rows = ProfileQuarantine.objects.filter(closed_at__gt=since).order_by()
     last = rows.values_list("profile__slug", "sentinel").annotate(last=Max("closed_at"))
-    return {(slug, sentinel): at for slug, sentinel, at in last}
+    return {(slug, sentinel): _ceil(at) for slug, sentinel, at in last}
+
+
+def _revised(prices: PriceBook, since: datetime, now: datetime) -> list[datetime]:
+    """When prices took force meanwhile: calls before and after are priced apart."""
+    return [_ceil(at) for starts, _ in prices.revisions.values() for at in starts if since < at <= now]
 
 
 def _judge_probes(clickhouse: ClickHouse, prices: PriceBook, rules: Thresholds, now: datetime) -> None:
@@ -91,12 +100,14 @@ def _judge_probes(clickhouse: ClickHouse, prices: PriceBook, rules: Thresholds, 
     ]
     if not half_open:
         return
-    since = min(row.probe_at for row in half_open if row.probe_at)
-    calls = read_recent(clickhouse, since, now + _AHEAD, {row.profile.slug for row in half_open})
+    begins = [_ceil(row.probe_at) for row in half_open if row.probe_at]
+    edges = [*begins, *_revised(prices, min(begins), now)]
+    calls = read_recent(clickhouse, min(begins), _until(now), edges, {row.profile.slug for row in half_open})
+    parts = _parts(calls, prices)
     for row in half_open:
         assert row.probe_at is not None  # noqa: S101  # chosen by it
         slug, sentinel = row.profile.slug, Sentinel(row.sentinel)
-        probes = _seen([one for one in calls if one.profile == slug], prices, row.probe_at)
+        probes = _since(parts.get(slug, ()), _ceil(row.probe_at))
         usual = usuals.of(clickhouse, floor(row.opened_at, _BUCKET) - _BUCKET, prices)
         health = health_of(sentinel, probes, usual.get(slug, Baseline({})), rules)
         n = sum(cell.requests for cell in probes.values())
@@ -106,41 +117,67 @@ def _judge_probes(clickhouse: ClickHouse, prices: PriceBook, rules: Thresholds, 
             services.reopen(row.pk, f"{n} calls since it was half-open are as bad: open again.", now)
 
 
-def _seen(calls: Iterable[RecentCalls], prices: PriceBook, since: datetime) -> Recent:
-    """Cells of the slices that begin at ``since`` or later."""
-    found: dict[CellKey, Seen] = {}
+class _Part(NamedTuple):
+    at: datetime
+    key: CellKey
+    seen: Seen
+
+
+def _parts(calls: Iterable[RecentCalls], prices: PriceBook) -> dict[str, list[_Part]]:
+    """By profile."""
+    found: dict[str, list[_Part]] = {}
     for one in calls:
-        if one.at < _ceil(since):
-            continue
         key = CellKey(one.tenant, one.persona, one.task)
-        priced, billed = (_listed(prices, one.profile, used, one.at) for used in (one.priced, one.billed))
-        more = Seen(
-            requests=one.requests,
-            conversations=one.conversations,
-            failures=one.failures,
-            failed=one.failed,
-            other=one.other,
-            othered=one.othered,
-            tokens=one.completion_tokens,
-            squares=one.squares,
-            cost=one.priced.cost if priced is not None else Decimal(0),
-            listed=priced or Decimal(0),
-            billed=one.billed.calls if billed is not None else 0,
-            billed_cost=one.billed.cost if billed is not None else Decimal(0),
-            billed_listed=billed or Decimal(0),
-        )
-        found[key] = found[key] + more if key in found else more
+        found.setdefault(one.profile, []).append(_Part(one.at, key, _seen(one, prices)))
+    return found
+
+
+def _seen(one: RecentCalls, prices: PriceBook) -> Seen:
+    priced, billed = (_listed(prices, one.profile, used, one.at) for used in (one.priced, one.billed))
+    return Seen(
+        requests=one.requests,
+        conversations=one.conversations,
+        failures=one.failures,
+        failed=one.failed,
+        other=one.other,
+        othered=one.othered,
+        tokens=one.completion_tokens,
+        squares=one.squares,
+        cost=one.priced.cost if priced is not None else Decimal(0),
+        listed=priced or Decimal(0),
+        billed=one.billed.calls if billed is not None else 0,
+        billed_cost=one.billed.cost if billed is not None else Decimal(0),
+        billed_listed=billed or Decimal(0),
+    )
+
+
+def _windows(parts: Sequence[_Part], starts: Iterable[datetime], closed_at: datetime | None) -> list[Recent]:
+    # What happened before a quarantine was closed has been judged.
+    return [_since(parts, max(start, closed_at or start)) for start in starts]
+
+
+def _since(parts: Iterable[_Part], since: datetime) -> Recent:
+    """Cells of the parts that begin at this time, which is an edge, or later."""
+    found: dict[CellKey, Seen] = {}
+    for at, key, seen in parts:
+        if at >= since:
+            found[key] = found[key] + seen if key in found else seen
     return found
 
 
 def _ceil(at: datetime) -> datetime:
-    return datetime.fromtimestamp(-(-at.timestamp() // SLICE_SECONDS) * SLICE_SECONDS, UTC)
+    """Events have whole seconds."""
+    whole = floor(at, _SECOND)
+    return whole if whole == at else whole + _SECOND
+
+
+def _until(now: datetime) -> datetime:
+    return _ceil(now + _AHEAD)
 
 
 def _listed(prices: PriceBook, slug: str, used: Used, at: datetime) -> Decimal | None:
     """What the price list asks for these tokens; None: there is no price."""
-    # A price that took force within a slice holds for all of it.
-    price = prices.in_force(slug, at + timedelta(seconds=SLICE_SECONDS))
+    price = prices.in_force(slug, at)
     return None if price is None else price.cost(used.prompt, used.completion, used.cached)
 
 

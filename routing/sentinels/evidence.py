@@ -4,10 +4,11 @@ A cell is (tenant, persona, task). Calls are compared within their own cell, so 
 profile does not read as the profile getting worse.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from functools import reduce
+from functools import cached_property, reduce
+from heapq import nlargest
 from typing import NamedTuple, Self
 
 #: A cell with fewer calls in the baseline is judged by its persona's and task's over all tenants, or not at all.
@@ -28,10 +29,10 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class Seen(_Sums):
-    """Sums of recent calls. ``conversations`` are distinct ones, of half a minute each, and ``failed`` those with a
-    failure; ``other``: answers by another model than was asked for, in ``othered`` conversations; ``squares``: of
-    completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose cost is known: as reported or derived,
-    and by the price list in force; ``billed_*`` of those whose cost was reported."""
+    """Sums of recent calls. ``conversations`` are distinct ones, within each part of a window, and ``failed`` those
+    with a failure; ``other``: answers by another model than was asked for, in ``othered`` conversations;
+    ``squares``: of completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose cost is known: as reported
+    or derived, and by the price list in force; ``billed_*`` of those whose cost was reported."""
 
     requests: int = 0
     conversations: int = 0
@@ -58,7 +59,7 @@ class Usual(_Sums):
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Baseline:
     """The day before. ``markup``: what all of it cost above the price list (0.1: a tenth more); None: unknown, as when
     the list changed meanwhile."""
@@ -71,15 +72,18 @@ class Baseline:
         own = self.cells.get(key)
         if own is not None and own.requests >= KNOWN:
             return key, own
-        like = total(cell for other, cell in self.cells.items() if other[1:] == key[1:])
-        return (key._replace(tenant=""), like) if like.requests >= KNOWN else None
+        like = self._of_all_tenants.get(key[1:])
+        return (key._replace(tenant=""), like) if like is not None and like.requests >= KNOWN else None
+
+    @cached_property
+    def _of_all_tenants(self) -> Mapping[tuple[str, ...], Usual]:
+        found: dict[tuple[str, ...], Usual] = {}
+        for key, cell in self.cells.items():
+            found[key[1:]] = found[key[1:]] + cell if key[1:] in found else cell
+        return found
 
 
 Recent = Mapping[CellKey, Seen]
-
-
-def total(cells: Iterable[Usual]) -> Usual:
-    return reduce(Usual.__add__, cells, Usual())
 
 
 def all_of(recent: Recent) -> Seen:
@@ -114,6 +118,22 @@ def compare(recent: Recent, baseline: Baseline) -> Compared:
         sources[source] = (sources.get(source, (0, 0))[0] + cell.requests, usual.requests)
     spread = sum(n * n / known for n, known in sources.values())
     return Compared(seen, failures, other, tokens, int(seen.requests**2 / spread) if spread else 0)
+
+
+#: By these a tenant can be what a finding comes from.
+_MEASURES = ("requests", "failures", "other", "tokens", "billed_cost")
+
+
+def leading(recent: Recent, most: int) -> set[str]:
+    """The tenants with most of anything, ``most`` by each measure. Who has little cannot be all of what is found."""
+    by_tenant: dict[str, Seen] = {}
+    for key, cell in recent.items():
+        by_tenant[key.tenant] = by_tenant[key.tenant] + cell if key.tenant in by_tenant else cell
+    return {
+        tenant
+        for name in _MEASURES
+        for tenant in nlargest(most, by_tenant, key=lambda one: (getattr(by_tenant[one], name), one))
+    }
 
 
 def without(recent: Recent, tenant: str) -> Recent:

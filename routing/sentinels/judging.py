@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from routing.sentinels.amounts import dearer, deflated, inflated, repriced
-from routing.sentinels.evidence import Baseline, Recent, without
+from routing.sentinels.evidence import Baseline, Recent, leading, without
 from routing.sentinels.findings import Finding, Health, Sentinel, Thresholds, Verdict
 from routing.sentinels.shares import healed, jumped
 
@@ -20,6 +20,8 @@ _LOOKS: dict[Sentinel, Look] = {
 WATCHING = tuple(_LOOKS)
 #: Conversations by which other tenants can be proved well.
 _OTHERS = 5
+#: A share that is a fifth above the usual can be the doing of one among five tenants at most.
+_LEADING = 5
 
 
 def judge(sentinel: Sentinel, windows: Iterable[Recent], baseline: Baseline, rules: Thresholds) -> Finding:
@@ -40,7 +42,7 @@ def _of_all_tenants(sentinel: Sentinel, recent: Recent, baseline: Baseline, rule
     if found.verdict is not Verdict.FIRED:
         return found
     alone = False
-    for tenant in {key.tenant for key in recent}:
+    for tenant in leading(recent, _LEADING):
         others = health_of(sentinel, without(recent, tenant), baseline, replace(rules, probes=_OTHERS))
         if others is Health.HEALED:
             return replace(

@@ -22,12 +22,12 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Of one kind of request; times in milliseconds, of all requests, failed ones too. ``lowest_rps`` is the rate of
-    the slowest WINDOW seconds, None for a run shorter than two windows."""
+    the slowest WINDOW seconds, None for a run shorter than two windows; ``rps`` is None for one shorter than one."""
 
     name: str
     count: int
     errors: int
-    rps: float
+    rps: float | None
     lowest_rps: float | None
     p50: float
     p95: float
@@ -77,7 +77,7 @@ def _summary(name: str, group: Sequence[Asked]) -> Summary:
         count=len(group),
         errors=sum(one.error is not None for one in group),
         # Of n requests n - 1 lie between the first and the last.
-        rps=(len(group) - 1) / (last - first) if last > first else 0.0,
+        rps=(len(group) - 1) / (last - first) if last - first >= WINDOW else None,
         lowest_rps=lowest_rate([one.at for one in group]),
         p50=percentile(ordered, 0.5),
         p95=percentile(ordered, 0.95),

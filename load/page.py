@@ -73,8 +73,7 @@ def _request_row(one: Summary) -> tuple[str, ...]:
         one.name,
         f"{one.count:,}",
         f"{one.errors:,}",
-        f"{one.rps:.1f}",
-        "-" if one.lowest_rps is None else f"{one.lowest_rps:.1f}",
+        *("-" if rate is None else f"{rate:.1f}" for rate in (one.rps, one.lowest_rps)),
         *(f"{ms:.0f} ms" for ms in (one.p50, one.p95, one.p99, one.most)),
     )
 

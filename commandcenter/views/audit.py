@@ -18,8 +18,8 @@ from overrides import exporting
 from overrides.models import AuditEntry
 
 ALL_TENANTS = "The chain goes over all tenants: this takes a role at all of them."
-#: Entries that are no change of anything.
-_NOT_UNDONE = {"change_request", "failed_sign_in"}
+#: Entries that are no change of anything, or (a rollout's) are followed by an action of their own.
+_NOT_UNDONE = {"change_request", "failed_sign_in", "rollout"}
 
 
 @require_GET

@@ -357,7 +357,13 @@ def test_the_verbs_are_those_of_the_api() -> None:
         "user": "access",
         "group": "access",
     }
-    verbs = {"override": "override", "kill_switch": "override", "persona": "personas", "flag": "flags"}
+    verbs = {
+        "override": "override",
+        "kill_switch": "override",
+        "persona": "personas",
+        "flag": "flags",
+        "rollout": "flags",
+    }
     assert {**peoples, **verbs} == rights.VERB_OF
 
 

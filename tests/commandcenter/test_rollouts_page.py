@@ -12,9 +12,10 @@ from commandcenter.rollouts import card_of
 from overrides.flags import read_flag
 from overrides.models import AuditEntry, ChangeRequest
 from routing.bundle import forget_bundle
-from routing.guarding import services
+from routing.guarding import machine, services
 from routing.guarding.models import Rollout
 from routing.guarding.services import Wish
+from telemetry.clickhouse import get_clickhouse
 from tests import factories
 from tests.commandcenter.html import hidden
 from tests.commandcenter.test_flags import HTMX, Budget, words
@@ -237,6 +238,24 @@ def test_a_roll_back_by_itself_stands_out_and_is_acknowledged(admin: Client) -> 
     assert '<p class="breach"> Rolls back: a fall is proved.' in page
     assert act_on(admin, row, "acknowledge").status_code == 200
     assert Rollout.objects.get().by_itself is False
+
+
+def test_a_rollouts_entry_is_not_taken_back_but_the_flags_is_and_the_rollout_pauses(admin: Client) -> None:
+    row = under_way()
+    own: AuditEntry = AuditEntry.objects.get(object_type="rollout")
+    page = words(admin.get("/admin/center/audit/"))
+    assert page.count("This is no change that could be taken back.") >= 1
+    path = f"/admin/center/audit/{own.seq}/undo"
+    fields = {**hidden(admin.get(path, headers=HTMX).content.decode()), "reason": REASON, "key": "k"}
+    assert "This entry is no change." in words(admin.post(path, fields, headers=HTMX))
+    flag: AuditEntry = AuditEntry.objects.get(object_type="flag")
+    path = f"/admin/center/audit/{flag.seq}/undo"
+    fields = {**hidden(admin.get(path, headers=HTMX).content.decode()), "reason": REASON}
+    assert "is taken back" in words(admin.post(path, fields, headers=HTMX))
+    assert read_flag().scopes == {}
+    assert machine.attend(Rollout.objects.get(), get_clickhouse(), factories.NOW) == "pause"
+    row.refresh_from_db()
+    assert "was taken away by hand" in row.reason
 
 
 def test_what_somebody_did_meanwhile_is_no_ground_to_act_on(admin: Client) -> None:

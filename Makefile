@@ -62,7 +62,7 @@ lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deploy
 services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime prometheus >/dev/null
+		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime prometheus jq >/dev/null
 
 $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

@@ -4,12 +4,13 @@ A cell is (tenant, persona, task). Calls are compared within their own cell, so 
 profile does not read as the profile getting worse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from heapq import nlargest
-from typing import NamedTuple, Self
+from operator import add, attrgetter
+from typing import Any, NamedTuple, Self
 
 #: A cell with fewer calls in the baseline is judged by its persona's and task's over all tenants, or not at all.
 KNOWN = 20
@@ -24,15 +25,21 @@ class CellKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Sums:
     def __add__(self, other: Self) -> Self:
-        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        values = _values_of(type(self))  # type: ignore[arg-type]  # a class is hashable
+        return type(self)(*map(add, values(self), values(other)))
+
+
+@lru_cache
+def _values_of(made: type[_Sums]) -> Callable[[_Sums], tuple[Any, ...]]:
+    return attrgetter(*(field.name for field in fields(made)))
 
 
 @dataclass(frozen=True, slots=True)
 class Seen(_Sums):
     """Sums of recent calls. ``conversations`` are distinct ones, within each part of a window, and ``failed`` those
     with a failure; ``other``: answers by another model than was asked for, in ``othered`` conversations;
-    ``squares``: of completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose cost is known: as reported
-    or derived, and by the price list in force; ``billed_*`` of those whose cost was reported."""
+    ``squares``: of completion tokens. ``cost`` and ``listed`` (US dollars) are of calls whose cost is known: as
+    reported or derived, and by the price list in force; ``billed_*`` of those whose cost was reported."""
 
     requests: int = 0
     conversations: int = 0

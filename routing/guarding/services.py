@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from catalog.models import Persona, Tenant
@@ -114,11 +114,19 @@ def start(wish: Wish, actor: Actor, now: datetime) -> Rollout:
             changed_by=actor.name[:160],
             changed_at=now,
         )
-        rollout.save()
+        _save_new(rollout)
         _begin_step(rollout, now)
         set_share(rollout, wish.reason, actor, now)
         note(actor, Verb.START, rollout, None, wish.reason, now)
         return rollout
+
+
+def _save_new(rollout: Rollout) -> None:
+    try:
+        with transaction.atomic():
+            rollout.save()
+    except IntegrityError:
+        raise Refused("overlap", f"Somebody else began one of {rollout.scope} at this moment.") from None
 
 
 def _check_overlap(tenant: Tenant, persona: Persona | None) -> None:

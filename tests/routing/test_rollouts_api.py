@@ -11,6 +11,7 @@ from catalog.models import Tenant
 from overrides.flags import read_flag
 from overrides.models import AuditEntry, Flag, FlagScope, FlagTenant
 from routing.bundle import current_bundle, forget_bundle
+from routing.guarding import services
 from routing.guarding.models import Rollout, RolloutStep
 from tests import factories
 from tests.overrides.people import REASON, call, someone
@@ -141,6 +142,19 @@ def test_two_that_overlap_cannot_be(
     assert f"Rollout {row['id']} of aurora" in other.json()["detail"]
     done(act(client, key, row, "cancel"))
     done(start(client, key, second))
+
+
+@pytest.mark.parametrize("body", [WISH, WHOLE])
+def test_of_two_that_begin_at_one_moment_the_database_keeps_one(
+    client: Client, key: dict[str, str], body: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(start(client, key, body))
+    # As for somebody who looked before the other's was there.
+    monkeypatch.setattr(services, "_check_overlap", lambda tenant, persona: None)
+    late = start(client, key, body)
+    assert (late.status_code, late.json()["code"]) == (409, "overlap")
+    assert Rollout.objects.count() == 1
+    assert AuditEntry.objects.filter(object_type="rollout").count() == 1
 
 
 def test_two_personas_of_one_tenant_roll_out_apart(client: Client, key: dict[str, str]) -> None:

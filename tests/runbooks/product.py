@@ -27,6 +27,7 @@ from tests.services import (
     free_ports,
     postgres_server,
     redis,
+    require,
     wait_until,
 )
 
@@ -47,6 +48,13 @@ while rollups.roll_up_dirty(get_clickhouse(), timezone.now):
 write_snapshot(get_clickhouse(), timezone.now())
 """
 
+#: On-call's key, with the verbs that docs/runbooks/README.md says.
+ONCALL = """
+from catalog.models import ServiceKey
+verbs = ["read", "select", "override", "global_scope"]
+print(ServiceKey.objects.create_key(name="on-call", verbs=verbs, all_tenants=True)[1])
+"""
+
 
 @dataclass
 class Product:
@@ -58,6 +66,7 @@ class Product:
     clickhouse: ClickHouseServer
     key: str
     folder: Path
+    oncall: str = ""
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     fresh: bool = False
 
@@ -153,7 +162,7 @@ class Product:
             **self.apart.environment,
             "PATH": f"{self.folder}:{BIN}:{os.environ['PATH']}",
             "URL": f"http://127.0.0.1:{self.apart.port}",
-            "KEY": self.key,
+            "KEY": self.oncall,
             "TMPDIR": str(self.folder),
             "CH": f"clickhouse-client --host 127.0.0.1 --port {self.clickhouse.port} --database selection",
             **more,
@@ -175,6 +184,8 @@ def events(start: datetime, until: datetime) -> list[dict[str, Any]]:
 @contextmanager
 def product(folder: Path) -> Iterator[Product]:
     """Raises ServiceMissing."""
+    for program in ("curl", "jq", "psql", "pg_isready", "redis-cli", "clickhouse-client"):
+        require(program)
     with ExitStack() as stack:
         database = stack.enter_context(postgres_server())
         broker = stack.enter_context(redis())
@@ -198,6 +209,7 @@ def product(folder: Path) -> Iterator[Product]:
         [port] = free_ports(1)
         running.start("manager", "python", "-m", "tests.runbooks.manager", str(port), str(folder))
         wait_until(lambda: accepts(port), "manage.py's server")
+        one.oncall = one.manage("shell", "--no-imports", "-c", ONCALL).split()[-1]
         units["selection-web"].start()
         now = datetime.now(UTC)
         one.report(events(now - timedelta(hours=23), now - timedelta(minutes=16)))

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django.fixtures import Settings
@@ -21,15 +22,17 @@ from overrides.models import AuditEntry, Flag, FlagScope, FlagTenant, KillSwitch
 from routing import tasks
 from routing.bundle import current_bundle, forget_bundle
 from routing.engine import SelectionRequest, decide
+from routing.events import publish
 from routing.guarding import machine, services
 from routing.guarding.models import Rollout, RolloutStep
 from routing.guarding.services import Wish
 from routing.models import Alert, Webhook, WebhookDelivery
 from telemetry.clickhouse import ClickHouse, get_clickhouse
 from tests import factories
-from tests.overrides.people import REASON
+from tests.overrides.people import REASON, call
 from tests.routing.scenes import flip, ranked_scope
 from tests.telemetry.engines import CHDB
+from tests.telemetry.pipeline import run_pipeline
 from tests.telemetry.test_arms import completion, report
 from tests.telemetry.test_arms import decide as store_decisions
 from tests.telemetry.test_arms import decision as stored_decision
@@ -140,6 +143,37 @@ def test_it_goes_up_step_by_step_and_completes(door: ClickHouse, began: datetime
         ("complete", "system", "system"),
     ]
     assert audit.verify().broken_at is None
+
+
+@ONE_ENGINE
+@pytest.mark.parametrize(("good", "then"), [(True, "advance"), (False, "roll_back")])
+def test_from_the_selection_endpoint_through_ingest_and_outbox_to_the_verdict(
+    door: ClickHouse, began: datetime, client: Client, good: bool, then: str
+) -> None:
+    start(timezone.now() - minutes(40))
+    key = factories.key("select")
+    events = []
+    for number in range(120):
+        asked = {"tenant": "aurora", "persona": "essayist", "conversation_id": f"c-{number}"}
+        given = call(client, "post", "/selections", asked, key).json()
+        profile = given["profile"]["slug"]
+        events.append(
+            factories.event(
+                occurred_at=timezone.now().isoformat(),
+                conversation_id=f"c-{number}",
+                decision_id=given["decision_id"],
+                profile=profile,
+                success=good or profile != "cheap",
+            )
+        )
+    now = timezone.now()
+    while publish(door, 2_000):
+        pass
+    run_pipeline(door, events, now)
+    assert look(door, now + minutes(3)) == then
+    verdict: Any = RolloutStep.objects.get(index=0).verdict
+    assert verdict["treated"] + verdict["control"] == 120
+    assert share() == (0.8 if good else 0.0)
 
 
 @ONE_ENGINE

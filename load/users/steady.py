@@ -5,10 +5,12 @@ unless that took longer than a second.
 """
 
 import random
+import time
 import uuid
 from collections import deque
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import gevent
@@ -81,12 +83,13 @@ class Reporter(FastHttpUser):
 
     @task
     def report(self) -> None:
-        while batch := _take():
+        while batch := _oldest():
             with self.client.post(
                 _COMPLETIONS, json=batch, headers=HEADERS, name="report", catch_response=True
             ) as answer:
                 if not _judged(batch, answer.status_code, answer.text or ""):
                     answer.failure(f"status {answer.status_code}: {(answer.text or '')[:200]}")
+                    return
 
 
 class Onlooker(FastHttpUser):
@@ -119,8 +122,10 @@ class Onlooker(FastHttpUser):
                 answer.failure(f"status {answer.status_code}")
 
 
-def _take() -> list[dict[str, Any]]:
-    return [_waiting.popleft() for _ in range(min(len(_waiting), _BATCH))]
+def _oldest() -> list[dict[str, Any]]:
+    """They wait on until they are accepted: a reporter that is stopped midway has lost none, and what is sent twice is
+    the product's to count once."""
+    return list(islice(_waiting, _BATCH))
 
 
 def _judged(batch: list[dict[str, Any]], status: int, text: str) -> bool:
@@ -129,6 +134,7 @@ def _judged(batch: list[dict[str, Any]], status: int, text: str) -> bool:
         return False
     for event in batch:
         RECORD.note(event=event["event_id"])
+        _waiting.popleft()
     return True
 
 
@@ -136,9 +142,13 @@ def _judged(batch: list[dict[str, Any]], status: int, text: str) -> bool:
 def _report_the_rest(environment: Environment, **_: Any) -> None:
     """What was decided after the last report."""
     with httpx.Client(base_url=str(environment.host), headers=HEADERS, timeout=30) as client:
-        while batch := _take():
+        while batch := _oldest():
             answer = client.post(_COMPLETIONS, json=batch)
             if not _judged(batch, answer.status_code, answer.text):
                 RECORD.note(
-                    asked="report", at=0, ms=0, error=f"status {answer.status_code}: {answer.text[:200]}"
+                    asked="report",
+                    at=time.time(),
+                    ms=0.0,
+                    error=f"status {answer.status_code}: {answer.text[:200]}",
                 )
+                return

@@ -261,18 +261,19 @@ def _names(client: Client) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("value", HOSTILE_VALUES, ids=lambda value: ascii(value[:12]))
-def test_no_parameter_of_the_command_center_breaks_a_page_or_comes_back_as_markup(value: str) -> None:
+def test_no_parameters_of_the_command_center_break_a_page_or_come_back_as_markup() -> None:
     world()
     client = Client()
     root(client)
-    names = _names(client)
-    assert {"tenant", "persona", "page"} <= names
+    names = sorted(_names(client) | {"page", "cursor", "q", "range", "version", "next"})
+    assert {"tenant", "persona", "reason"} <= set(names)
     for center in CENTER:
         path = address(f"center {center}")
-        for name in sorted(names):
-            for answer in (client.get(path, {name: value}), client.post(path, {name: value})):
-                assert answer.status_code < 500, (path, name)
+        for number, value in enumerate(HOSTILE_VALUES):
+            # A third of the names at a time, each third with two of the values: one refusal hides fewer others.
+            asked = dict.fromkeys(names[number % 3 :: 3], value)
+            for answer in (client.get(path, asked), client.post(path, asked)):
+                assert answer.status_code < 500, (path, value)
                 assert "X-Injected" not in answer.headers
                 if not answer.streaming:
-                    assert b"<script>alert(1)" not in answer.content, (path, name)
+                    assert b"<script>alert(1)" not in answer.content, path

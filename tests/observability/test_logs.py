@@ -3,8 +3,11 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +25,7 @@ from overrides.models import AuditEntry
 from routing import selection, webhooks
 from routing.models import Webhook
 from tests import factories
+from tests.check_deploy import production_environment
 from tests.overrides.people import REASON, call
 from tests.routing.scenes import ASKED, ranked_scope
 
@@ -242,3 +246,17 @@ def test_the_workers_client_names_its_requests() -> None:
     assert named("5f0c-1") == {"X-Request-ID": "5f0c-1"}
     assert named(None) == named("no\r\nheader: x") == {}
     assert httpx.Headers(named("5f0c-1"))["x-request-id"] == "5f0c-1"
+
+
+def test_a_production_process_writes_json_to_standard_error(tmp_path: Path) -> None:
+    code = "import django, logging; django.setup(); logging.getLogger('a.b').warning('Bearer abcdefgh of %s', 'x')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=production_environment(DJANGO_SETTINGS_MODULE="config.settings", DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    [line] = lines(done.stderr)
+    assert (line["logger"], line["message"]) == ("a.b", "Bearer [hidden] of x")

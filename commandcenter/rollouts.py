@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
+
 from catalog.access import Caller
 from commandcenter.rights import missing
 from routing.guarding.models import Rollout
@@ -155,10 +157,8 @@ def _bar(bound: Mapping[str, Any], text: str) -> Bar:
     )
 
 
-def unfinished(tenants: Any, tenant: str, persona: str | None = None) -> list[Rollout]:
-    """Those that steer the tenant, or one scope of it, for a link; nothing for who may not see the tenant."""
-    if tenants is not None and tenant not in tenants:
-        return []
+def steering(tenant: str, persona: str) -> list[Rollout]:
+    """Unfinished ones of a scope, its whole tenant's included; for who may see the tenant."""
     rows = Rollout.objects.filter(tenant__slug=tenant, state__in=Rollout.UNFINISHED)
-    found = rows.select_related("tenant", "persona").order_by("pk")
-    return [row for row in found if persona is None or row.persona is None or row.persona.slug == persona]
+    own = rows.filter(Q(persona=None) | Q(persona__slug=persona))
+    return list(own.select_related("tenant", "persona").order_by("pk"))

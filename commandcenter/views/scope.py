@@ -12,7 +12,7 @@ from commandcenter import scoped
 from commandcenter.candidates import candidates_of, rows_of, unscored, weights_of
 from commandcenter.cards import card_of
 from commandcenter.charts import DRAWN_LINES, METRICS, RANGES, read_charts
-from commandcenter.rollouts import unfinished
+from commandcenter.rollouts import steering
 from commandcenter.shell import conditional, page, render
 from commandcenter.trends import trends_of
 from commandcenter.views.overview import view_of
@@ -142,8 +142,7 @@ def _facts(bundle: Bundle, tenant: str, persona: str) -> dict[str, Any]:
         "default": bundle.default_profile(tenant, persona),
         "own_default": (tenant, persona) in bundle.scope_defaults,
         "flag_share": bundle.flag.share(tenant, persona),
-        # Of this scope, which one may see, or of the whole tenant.
-        "rollouts": unfinished(None, tenant, persona),
+        "rollouts": steering(tenant, persona),
         "holdout": shares.holdout_share,
         "exploration": shares.exploration_share,
         "switch_margin": shares.switch_margin,

@@ -58,7 +58,7 @@ def test_it_tells_reason_candidates_ids_ages_and_replay(viewer: Client) -> None:
         "r-1",
         str(row.decision_id),
         "AUTO_MODEL_SELECTION_ENABLED",
-        "on for 100.0% of the tenant",
+        "on for 100.0% of the scope",
         row.policy,
         "equal, byte for byte",
         "s old",

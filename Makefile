@@ -48,7 +48,7 @@ test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
 	$(BIN)/python -m tests.on_postgres
 
 faults: $(STAMP)-dev ## Break servers and processes under the product; prints one table (REPORT=docs/reports/faults.md writes it)
-	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/faults tests/abuse tests/flows/test_isolation.py $(ARGS)
+	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/faults tests/abuse tests/flows/test_isolation.py $(ARGS)
 
 lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deployment checks
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ hypothesis_settings.load_profile("tests")
 
 #: Of few tests, but of minutes: what begins last should be short, or one process waits for the other at the end.
 _LONG = (
+    "faults/test_selections",
+    "faults/test_telemetry",
     "flows",
     "browser",
     "telemetry/test_cluster",

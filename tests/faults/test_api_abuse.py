@@ -24,7 +24,7 @@ from tests.faults.conftest import Breaking
 from tests.faults.product import Product
 from tests.faults.table import Promise
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "8"))
 CHECKS = [
     not_a_server_error,

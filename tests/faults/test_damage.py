@@ -16,7 +16,7 @@ from tests.faults.product import ASKED, Product, kill
 from tests.faults.table import Promise
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 #: One byte in the midst of the newest payload, turned over and, done again, turned back. Behind the model's back.
 FLIP = """
 UPDATE {table} SET payload = set_byte(payload, length(payload) / 2, get_byte(payload, length(payload) / 2) # 255)

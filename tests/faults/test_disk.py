@@ -37,7 +37,7 @@ from tests.services import ServiceMissing, clickhouse_server, wait_until
 from tests.telemetry.engines import missing
 from tests.telemetry.test_rollups import assert_equal_to_oracle, make_events
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 @dataclass(frozen=True)

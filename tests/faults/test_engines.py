@@ -16,7 +16,7 @@ from tests.faults.proxy import Fault, Proxy, proxy
 from tests.faults.table import Promise
 from tests.services import wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 FAULTS = pytest.mark.parametrize(
     "fault", [Fault.DELAY, Fault.TRUNCATE, Fault.BLACKHOLE, Fault.REFUSE], ids=lambda f: f.value
 )

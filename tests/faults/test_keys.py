@@ -11,7 +11,7 @@ from tests.faults.product import ASKED, Product, kill
 from tests.faults.table import Promise
 from tests.services import free_ports, wait_until
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 MAKE = """
 from catalog.models import ServiceKey
 print(ServiceKey.objects.create_key(name="rotated", verbs=["select"], all_tenants=True)[1])

@@ -15,7 +15,7 @@ from tests.faults.test_worker import playing, worker_settings
 from tests.services import free_ports, wait_until
 from worker.runtime import Worker
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 URL = "/settings/overrides"
 LOCK = {**ASKED, "kind": "lock", "profile": "gpt-5.5", "reason": "a test of many at once"}
 

@@ -28,7 +28,7 @@ from tests.services import (
 )
 from tests.telemetry.engines import missing
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("selections")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

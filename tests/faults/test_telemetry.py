@@ -28,7 +28,7 @@ from tests.services import ServiceMissing, clickhouse_server, postgres
 from tests.telemetry.engines import missing
 from tests.telemetry.test_rollups import assert_equal_to_oracle
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("selections")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 KILLS = 50
 DUPLICATES = 10
 BATCHES, PER_BATCH = 40, 30

@@ -17,7 +17,7 @@ from worker.conversation import Answer, Message
 from worker.runtime import Worker
 from worker.settings import Settings, load_settings
 
-pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.xdist_group("shared")]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Apart:
     def _answers(self, port: int) -> bool:
         try:
             headers = {"X-Forwarded-Proto": "https", "Host": "localhost"}
-            return httpx.get(f"http://127.0.0.1:{port}/api/schema/", headers=headers).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/healthz", headers=headers).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -102,8 +102,8 @@ class Apart:
 
     def stop(self) -> None:
         for process in self.processes.values():
-            if process.poll() is None:
-                # The whole group: a pool's children outlive their killed parent.
+            # The whole group, even when its leader is gone: children outlive a killed parent.
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
             process.wait()
 

@@ -321,7 +321,19 @@ WHITENOISE_USE_FINDERS = DEBUG
 # Pages name hashed files alone: the others would be compressed for nobody, and that takes longer than all else.
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 # What is compressed already, and source maps: only who debugs asks for them.
-WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ("jpg", "jpeg", "png", "gif", "webp", "zip", "gz", "br", "woff", "woff2", "map")
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (
+    "jpg",
+    "jpeg",
+    "png",
+    "gif",
+    "webp",
+    "zip",
+    "gz",
+    "br",
+    "woff",
+    "woff2",
+    "map",
+)
 
 LOGGING = {
     "version": 1,

@@ -42,10 +42,10 @@ run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an e
 
 test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs servers is skipped unless `make services` ran
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/faults --ignore tests/abuse $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
-	@$(MAKE) --no-print-directory test-postgres
+	@$(MAKE) --no-print-directory test-postgres WORKERS=$(WORKERS)
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
-	$(BIN)/python -m tests.on_postgres
+	WORKERS=$(WORKERS) $(BIN)/python -m tests.on_postgres
 
 faults: $(STAMP)-dev ## Break servers and processes under the product; prints one table (REPORT=docs/reports/faults.md writes it)
 	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/faults tests/abuse tests/flows/test_isolation.py $(ARGS)
@@ -62,7 +62,8 @@ lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deploy
 services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime prometheus jq >/dev/null
+		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime \
+		prometheus nginx-light systemd jq >/dev/null
 
 $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

@@ -32,7 +32,7 @@ def main() -> int:
                 "pytest",
                 "-q",
                 "-n",
-                "2",
+                os.environ.get("WORKERS", "2"),
                 "--dist",
                 "loadfile",
                 "-k",

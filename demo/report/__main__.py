@@ -18,8 +18,9 @@ OUT = Path("docs/reports/cost-performance.md")
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    # Ended in whatever way, it cleans up behind it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ended in whatever way, it cleans up behind it; also where a shell began it in the background, deaf to Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with _folder(options.keep) as folder:
             told = _report(options, folder)

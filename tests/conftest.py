@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import caches
+from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django.fixtures import Settings
@@ -39,8 +40,22 @@ _LONG = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long go first; the others keep their order."""
+def _uses_the_database(item: pytest.Item) -> bool:
+    named = {"db", "transactional_db", "django_db_setup", "live_server"}
+    is_case = (
+        isinstance(item, pytest.Function)
+        and item.cls is not None
+        and issubclass(item.cls, TransactionTestCase)
+    )
+    return is_case or item.get_closest_marker("django_db") is not None or bool(named & {*item.fixturenames})  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that take long go first; the others keep their order. On another database, only what knows of one."""
+    if os.environ.get("DATABASE_BOUND") == "1":
+        others = [item for item in items if not _uses_the_database(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in {*others}]
 
     def is_short(item: pytest.Item) -> bool:
         return not item.nodeid.startswith(tuple(f"tests/{name}" for name in _LONG))

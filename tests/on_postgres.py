@@ -39,9 +39,8 @@ def main() -> int:
                 "not native",
                 *TESTS,
             ]
-            return subprocess.run(
-                command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}, check=False
-            ).returncode
+            environment = {**os.environ, "DATABASE_URL": url, "DATABASE_BOUND": "1"}
+            return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     except ServiceMissing as reason:
         print(f"SKIPPED the tests on PostgreSQL: {reason}", flush=True)  # noqa: T201
         return 1 if os.environ.get("REQUIRE_SERVICES") == "1" else 0

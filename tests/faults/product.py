@@ -16,6 +16,7 @@ import pytest
 from demo import timeline
 from telemetry.clickhouse import ClickHouse, connect
 from tests.faults.proxy import Proxy, proxy
+from tests.faults.supervising import supervised
 from tests.flows.apart import SEED, Apart, apart
 from tests.services import (
     ClickHouseServer,
@@ -129,7 +130,7 @@ def running_product(directory: Path, newest: timedelta = timedelta()) -> Iterato
                 "CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{between.port}/selection",
                 "BUNDLE_REFRESH_SECONDS": "0.5",
             }
-            with apart(directory, **environment) as running:
+            with apart(directory, **environment) as running, supervised(running):
                 running.manage("migrate")
                 running.manage("clickhouse_migrate")
                 key = running.manage("shell", "--no-imports", "-c", SEED).splitlines()[-1]

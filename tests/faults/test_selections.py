@@ -221,7 +221,7 @@ def test_8_with_beat_and_worker_gone_selections_go_on_and_old_metrics_stop_steer
         breaking("16 minutes later", Promise.STALE),
     )
     before = calm(product.client)
-    for name, process in product.apart.processes.items():
+    for name, process in list(product.apart.processes.items()):
         if not name.startswith("web") and process.poll() is None:
             kill(process)
     with load(product.client) as told:

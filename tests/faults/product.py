@@ -16,7 +16,7 @@ import pytest
 from demo import timeline
 from telemetry.clickhouse import ClickHouse, connect
 from tests.faults.proxy import Proxy, proxy
-from tests.faults.supervising import supervised
+from tests.flows.supervising import supervised
 from tests.flows.apart import SEED, Apart, apart
 from tests.services import (
     ClickHouseServer,

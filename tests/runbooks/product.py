@@ -16,6 +16,7 @@ import psycopg
 from demo import timeline
 from telemetry.clickhouse import connect
 from tests.flows.apart import BIN, ROOT, SEED, Apart, apart
+from tests.flows.supervising import supervised
 from tests.runbooks.shell import Shell
 from tests.runbooks.units import Unit, end, played
 from tests.services import (
@@ -204,6 +205,7 @@ def product(folder: Path) -> Iterator[Product]:
         running.manage("clickhouse_migrate")
         key = running.manage("shell", "--no-imports", "-c", SEED).splitlines()[-1]
         one = Product(running, database, broker, clickhouse, key, folder)
+        stack.enter_context(supervised(running, lambda role, process: one.running.update({role: process})))
         units = one.units()
         stack.enter_context(played(units, folder))
         [port] = free_ports(1)

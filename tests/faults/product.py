@@ -16,8 +16,8 @@ import pytest
 from demo import timeline
 from telemetry.clickhouse import ClickHouse, connect
 from tests.faults.proxy import Proxy, proxy
-from tests.flows.supervising import supervised
 from tests.flows.apart import SEED, Apart, apart
+from tests.flows.supervising import supervised
 from tests.services import (
     ClickHouseServer,
     PostgresServer,

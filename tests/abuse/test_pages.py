@@ -74,11 +74,12 @@ def test_the_api_takes_nothing_from_a_signed_in_browser_without_its_token() -> N
     world()
     client = Client(enforce_csrf_checks=True)
     root(client)
+    # Some are addresses of what is made for them, which is audited.
+    addresses = [(method, endpoint(name, method)) for name, method in API if method in UNSAFE]
     before = AuditEntry.objects.count()
-    for name, method in API:
-        if method in UNSAFE:
-            answer = client.generic(method, endpoint(name, method), b"{}", content_type="application/json")
-            assert answer.status_code == 403, (name, method)
+    for method, address_ in addresses:
+        answer = client.generic(method, address_, b"{}", content_type="application/json")
+        assert answer.status_code == 403, (method, address_)
     assert AuditEntry.objects.count() == before
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -70,10 +70,11 @@ def _rows(stats: dict[str, list[Any]]) -> Iterator[Row]:
         report
         for outcome in ("passed", "failed", "error")
         for report in stats.get(outcome, [])
-        if report.when == "call" or not report.passed
+        # A file that could not be read has no tests to tell of; pytest itself says so.
+        if isinstance(report, pytest.TestReport) and (report.when == "call" or not report.passed)
     ]
     for report in sorted(reports, key=lambda one: (one.location[0], one.location[1] or 0)):
-        told = [Row(**values) for name, values in report.user_properties if name == PROPERTY]
+        told = [Row(**cast(Any, values)) for name, values in report.user_properties if name == PROPERTY]
         yield from told
         if not told and not report.passed and report.location[0] not in ELSEWHERE:
             yield Row(report.location[2], "-", "failed before it could measure", "NO")

@@ -95,7 +95,10 @@ def flag_sentence(flag: FlagRow | FlagState) -> str:
     if flag.everyone is not None:
         return "on for everybody" if flag.everyone else "off"
     tenants = len({*flag.tenants, *flag.scopes})
-    own = f", {tenants} tenants with a share of their own" if tenants else ""
+    named = (
+        "1 tenant with a share of its own" if tenants == 1 else f"{tenants} tenants with a share of their own"
+    )
+    own = f", {named}" if tenants else ""
     if flag.percent == 0:
         return f"off{own}"
     return f"{flag.percent:g}% of conversations{own}"

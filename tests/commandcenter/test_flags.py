@@ -61,7 +61,7 @@ def test_the_page_says_how_the_flag_is_and_lists_own_shares(admin: Client) -> No
     forget_bundle()
     page = words(admin.get(FLAGS))
     assert AUTO_MODEL_SELECTION in page
-    assert "100% of conversations, 1 tenants with a share of their own" in page
+    assert "100% of conversations, 1 tenant with a share of its own" in page
     assert "5%" in page
     own = words(admin.get(FLAGS, {"show": "own"}))
     assert "borealis" in own

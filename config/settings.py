@@ -9,6 +9,7 @@ import django_stubs_ext
 from csp.constants import NONE, SELF
 
 from config.env import BASE_DIR, Mode, load_env, local_secret_key, local_signing_key
+from config.logs import logging_config
 
 # Lets generic classes of Django and its stubs be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -335,34 +336,4 @@ WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (
     "map",
 )
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"context": {"()": "observability.logs.Context"}},
-    "formatters": {
-        "line": {"()": "observability.logs.Lines"},
-        "json": {"()": "observability.logs.JsonLines"},
-    },
-    "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": "json" if ENV.logs_json else "line",
-            "filters": ["context"],
-        }
-    },
-    "root": {"handlers": ["console"], "level": ENV.log_level},
-    "loggers": {
-        # Django's own console handler would print everything a second time.
-        "django": {"handlers": [], "propagate": True},
-        # Addresses of webhooks may hold secrets, and one line per event tells nobody anything.
-        "httpx": {"level": "WARNING"},
-        "httpcore": {"level": "WARNING"},
-        # Each step of each sign-in; failures and lockouts are warnings.
-        "axes": {"level": "WARNING"},
-        # One line a minute per task is enough; failures are logged by the tasks themselves.
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-        "kombu.connection": {"level": "ERROR"},
-    },
-}
+LOGGING = logging_config(ENV.log_level, as_json=ENV.logs_json)

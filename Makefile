@@ -63,7 +63,7 @@ services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime \
-		prometheus nginx-light systemd jq >/dev/null
+		prometheus nginx-light systemd jq wrk hyperfine >/dev/null
 
 $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+import orjson
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers
@@ -105,9 +106,10 @@ class SelectionsView(APIView):
         # One order whatever the worker's: the same request is the same bytes.
         exclude = tuple(sorted(set(fields.pop("exclude"))))
         try:
-            return Response(select(Asked(**fields, exclude=exclude), who.name, timezone.now()))
+            answer = select(Asked(**fields, exclude=exclude), who.name, timezone.now())
         except SelectionProblem as problem:
             raise Problem(problem.status, problem.code, problem.detail) from None
+        return Response(orjson.Fragment(answer.json))
 
 
 class ReplaySerializer(serializers.Serializer[Any]):

@@ -40,12 +40,12 @@ class Journal:
         self._owner = 0
         self._carrier: threading.Thread | None = None
 
-    def append(self, line: bytes) -> None:
-        """Returns when the line is on disk. OSError when it cannot be written: then nothing of it is."""
+    def append(self, *lines: bytes) -> None:
+        """Returns when the lines are on disk. OSError when they cannot be written: then nothing of them is."""
         with self._lock:
             if self._file is None or self._owner != os.getpid():
                 self._file, self._owner, self._carrier = self._create(), os.getpid(), None
-            _write(self._file, line + b"\n")
+            _write(self._file, b"".join(line + b"\n" for line in lines))
             if self._carrier is None:
                 self._carrier = threading.Thread(target=self._carry, name="journal", daemon=True)
                 self._carrier.start()

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
+from routing.answer import Answer
 from routing.engine import SelectionProblem
 
 #: Answers given without the database that are remembered, the newest. Each may hold a few dozen kilobytes.
@@ -38,27 +39,27 @@ class Asked:
             )
 
 
+A = TypeVar("A")
 Key = tuple[str, str]
-Answer = dict[str, Any]
 
 
-class Repeats:
+class Repeats(Generic[A]):
     """Safe between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[Key, tuple[Asked, Future[Answer]]] = {}
-        self._kept: OrderedDict[Key, tuple[Asked, Answer]] = OrderedDict()
+        self._running: dict[Key, tuple[Asked, Future[A]]] = {}
+        self._kept: OrderedDict[Key, tuple[Asked, A]] = OrderedDict()
 
-    def once(self, asked: Asked, answer: Callable[[], Answer]) -> Answer:
+    def once(self, asked: Asked, answer: Callable[[], A]) -> A:
         """What ``answer`` gives; called once for requests of one ``request_id`` that come at the same time, and not
         at all for one that was kept. What it raises, all of them raise."""
         if asked.request_id is None:
             return answer()
         key = (asked.tenant, asked.request_id)
-        mine: Future[Answer] = Future()
+        mine: Future[A] = Future()
         with self._lock:
-            earlier: tuple[Asked, Answer | Future[Answer]] | None = self._kept.get(key) or self._running.get(
+            earlier: tuple[Asked, A | Future[A]] | None = self._kept.get(key) or self._running.get(
                 key
             )
             if earlier is None:
@@ -79,7 +80,7 @@ class Repeats:
             with self._lock:
                 del self._running[key]
 
-    def keep(self, asked: Asked, answer: Answer) -> None:
+    def keep(self, asked: Asked, answer: A) -> None:
         """Remember an answer that the database does not know under its ``request_id``."""
         if asked.request_id is None:
             return
@@ -93,4 +94,4 @@ class Repeats:
             self._kept.clear()
 
 
-repeats = Repeats()
+repeats: Repeats[Answer] = Repeats()

@@ -1,30 +1,27 @@
 """Selecting: decide by the bundle and one row (what the conversation was given last), then commit.
 
-The decision, its place in the outbox and the conversation's last profile are in the database before the
-answer goes out. While the database is away they are in the journal instead (routing.journal).
+The decision, its place in the outbox and the conversation's last profile are in the database before the answer goes
+out; selections that come at the same time are committed together (routing.storing).
 """
 
 import time
 from datetime import datetime
-from typing import Any
 
 import orjson
-from django.db import IntegrityError, OperationalError, transaction
-from django.utils import timezone
+from django.db import connection
 
-from catalog.outage import AWAY, outage
+from catalog.outage import AWAY
 from observability.meters import meters
-from routing.bundle import current_bundle
-from routing.engine import Decision, SelectionRequest, canonical_json, decide
-from routing.journal import journal
-from routing.models import ConversationSelection, Selection
-from routing.records import remember, row_of
+from routing.answer import Answer
+from routing.engine import SelectionProblem
+from routing.models import Selection
 from routing.repeats import Asked, repeats
 from routing.replay import replay
+from routing.storing.committing import Made, Wanted, group, make
 
 
-def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
-    """The decision as JSON values, committed. The same ``request_id`` gives the same answer again.
+def select(asked: Asked, caller: str, at: datetime) -> Answer:
+    """The decision, committed. The same ``request_id`` gives the same answer again.
 
     Raises SelectionProblem; OperationalError only when there has never been a bundle, or nothing can take the decision.
     """
@@ -34,71 +31,44 @@ def select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
     return answer
 
 
-def _select(asked: Asked, caller: str, at: datetime) -> dict[str, Any]:
-    bundle = current_bundle()
+def _select(asked: Asked, caller: str, at: datetime) -> Answer:
+    wanted = Wanted(asked, caller, at)
     try:
-        with outage.watch():
-            if asked.request_id is not None and (earlier := _earlier(asked)):
-                return earlier
-            decision = decide(bundle, _request(asked, at, _last_profile(asked)))
-            return _commit(asked, decision, caller)
-    except AWAY:
-        decision = decide(bundle, _request(asked, at, None))
-        _journal(canonical_json([caller, decision.core()]))
-        meters().decisions(decision.reason.value, Selection.Source.JOURNAL.value).inc()
-        answer = decision.to_dict()
-        repeats.keep(asked, answer)
-        return answer
-
-
-def _journal(line: bytes) -> None:
-    try:
-        journal.append(line)
-    except OSError as error:
-        # It is not answered then: the worker decides by itself, and tells later.
-        raise OperationalError(f"Neither the database nor the journal takes a decision: {error}") from error
-
-
-def _request(asked: Asked, at: datetime, last_profile: str | None) -> SelectionRequest:
-    return SelectionRequest(
-        tenant=asked.tenant,
-        persona=asked.persona,
-        conversation_id=asked.conversation_id,
-        at=at,
-        task=asked.task,
-        exclude=asked.exclude,
-        last_profile=last_profile,
-        request_id=asked.request_id,
-    )
-
-
-def _last_profile(asked: Asked) -> str | None:
-    rows = ConversationSelection.objects.filter(
-        tenant=asked.tenant, conversation_id=asked.conversation_id, persona=asked.persona
-    )
-    return rows.values_list("profile", flat=True).first()
-
-
-def _commit(asked: Asked, decision: Decision, caller: str) -> dict[str, Any]:
-    row = row_of(decision.core(), caller, Selection.Source.REMOTE, timezone.now())
-    row.request_id = asked.request_id
-    try:
-        with transaction.atomic():
-            row.save(force_insert=True)
-            remember([row])
-    except IntegrityError:
-        # The same request arrived twice at once, and the other was faster; or it is this very decision.
-        if asked.request_id is not None and (earlier := _earlier(asked)):
+        made = _make(wanted)
+    except SelectionProblem:
+        # Asked before, it had an answer then, which stands.
+        if earlier := _earlier(asked):
             return earlier
-        if not Selection.objects.filter(decision_id=decision.decision_id).exists():
-            raise
-    meters().decisions(decision.reason.value, Selection.Source.REMOTE.value).inc()
-    return decision.to_dict()
+        raise
+    if not made.is_new and (earlier := _earlier(asked)):
+        # The same request arrived before, or at once, and the other was faster.
+        return earlier
+    answer = Answer.of(made.decision, made.core)
+    if made.source == Selection.Source.JOURNAL.value:
+        repeats.keep(asked, answer)
+    if made.is_new:
+        meters().decisions(made.decision.reason.value, made.source).inc()
+    return answer
 
 
-def _earlier(asked: Asked) -> dict[str, Any] | None:
+def _make(wanted: Wanted) -> Made:
+    if not connection.in_atomic_block:
+        return group.submit(wanted)
+    # What this thread's transaction sees, no other thread does.
+    [made] = make([wanted])
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+def _earlier(asked: Asked) -> Answer | None:
     """The answer that this ``request_id`` got; a problem when it was asked something else."""
-    row = Selection.objects.filter(tenant=asked.tenant, request_id=asked.request_id).first()
+    if asked.request_id is None:
+        return None
+    try:
+        row = Selection.objects.filter(tenant=asked.tenant, request_id=asked.request_id).first()
+    except AWAY:
+        return None
     if row is None:
         return None
     core = orjson.loads(row.core)
@@ -106,4 +76,4 @@ def _earlier(asked: Asked) -> dict[str, Any] | None:
     asked.refuse_other(Asked(**{name: core[name] for name in names}, exclude=tuple(core["exclude"])))
     decision = replay(row).decision
     # Without its candidates a decision is still the same decision.
-    return decision.to_dict() if decision else {**core, "candidates": []}
+    return Answer.from_dict(decision.to_dict() if decision else {**core, "candidates": []})

@@ -17,6 +17,7 @@ from catalog import directory
 from catalog.outage import outage
 from routing import archive, bundle, journal, serving
 from routing.repeats import repeats
+from routing.storing.lanes import lanes
 
 # How long a draw or an example takes says more about the machine than about the code. In CI the examples
 # are the same each time, so that a failure there is one that can be seen again.
@@ -126,5 +127,6 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     archive.archive.forget()
     serving.policy_server.forget()
     journal.journal.close()
+    lanes.close()
     outage.end()
     repeats.forget()

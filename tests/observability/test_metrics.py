@@ -22,10 +22,10 @@ from observability.models import Heartbeat
 from observability.requests import count_request, route_of
 from overrides import checkpoints
 from overrides.models import AuditEntry
-from routing import selection
 from routing.engine import Reason
 from routing.gauges import ALERTS, readings
 from routing.models import Alert
+from routing.storing.lanes import Lanes
 from telemetry.clickhouse import ClickHouseUnavailable, connect
 from tests import factories
 from tests.overrides.people import REASON, call
@@ -160,7 +160,7 @@ def test_decisions_without_the_database_and_those_of_workers_have_sources_of_the
         raise OperationalError("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(selection, "_commit", away)
+        patched.setattr(Lanes, "run", away)
         assert (
             call(client, "post", "/selections", {**ASKED, "conversation_id": "c-9"}, key).status_code == 200
         )

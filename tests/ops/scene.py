@@ -123,5 +123,5 @@ def _override(profile: str, now: datetime) -> None:
 
 
 def _decide(conversation: str) -> tuple[str, str]:
-    answer = select(Asked("aurora", "essayist", conversation), "scene", timezone.now())
+    answer = select(Asked("aurora", "essayist", conversation), "scene", timezone.now()).to_dict()
     return answer["decision_id"], Selection.objects.get(decision_id=answer["decision_id"]).core

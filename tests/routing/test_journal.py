@@ -16,9 +16,9 @@ from django.db import OperationalError
 from django.test import Client
 
 from catalog.outage import outage
-from routing import selection
 from routing.journal import Journal, journal
 from routing.models import Selection
+from routing.storing.lanes import Lanes
 from tests import factories
 from tests.routing.scenes import ASKED, ranked_scope
 
@@ -33,7 +33,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise OperationalError("the database is away")
 
-    monkeypatch.setattr(selection, "_last_profile", refuse)
+    monkeypatch.setattr(Lanes, "run", refuse)
     monkeypatch.setattr(Journal, "_carry", lambda self: None)
 
 

@@ -38,7 +38,7 @@ class Late(Asked):
     __hash__ = None  # type: ignore[assignment]
 
 
-def meanwhile(repeats: Repeats, answer: Callable[[], dict[str, Any]], late: list[Late]) -> list[Any]:
+def meanwhile(repeats: Repeats[Any], answer: Callable[[], dict[str, Any]], late: list[Late]) -> list[Any]:
     """What ONE and the late requests of its id get, all of which come while ONE is being answered."""
     begun, go = threading.Event(), threading.Event()
 
@@ -75,14 +75,14 @@ def test_another_request_under_the_same_id_is_refused_also_meanwhile() -> None:
 
 
 def test_a_foreign_tenants_request_of_the_same_id_is_its_own() -> None:
-    repeats = Repeats()
+    repeats: Repeats[Any] = Repeats()
     repeats.keep(ONE, {"number": 0})
     foreign = Asked("borealis", "essayist", "c-1", request_id="r-1")
     assert repeats.once(foreign, counted([])) == {"number": 1}
 
 
 def test_what_the_first_fails_by_the_others_fail_by_and_the_next_tries_again() -> None:
-    repeats = Repeats()
+    repeats: Repeats[Any] = Repeats()
 
     def fail() -> dict[str, Any]:
         raise ValueError("no bundle")
@@ -94,14 +94,14 @@ def test_what_the_first_fails_by_the_others_fail_by_and_the_next_tries_again() -
 
 def test_requests_without_an_id_are_each_answered() -> None:
     calls: list[int] = []
-    repeats = Repeats()
+    repeats: Repeats[Any] = Repeats()
     asked = Asked("aurora", "essayist", "c-1")
     repeats.keep(asked, {"number": 0})
     assert [repeats.once(asked, counted(calls))["number"] for _ in range(2)] == [1, 2]
 
 
 def test_only_the_newest_answers_are_kept() -> None:
-    repeats = Repeats()
+    repeats: Repeats[Any] = Repeats()
     for number in range(KEPT + 1):
         repeats.keep(Asked("aurora", "essayist", "c-1", request_id=f"r-{number}"), {"number": number})
     oldest = Asked("aurora", "essayist", "c-1", request_id="r-0")

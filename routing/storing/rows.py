@@ -1,0 +1,74 @@
+"""A decision as the values that are stored of it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from routing.archive import split_version
+from routing.engine import Decision
+
+#: Tenant, persona, conversation.
+Key = tuple[str, str, str]
+
+
+class Row(NamedTuple):
+    """The columns of ``routing.models.Selection`` that a decision fills; times are UTC."""
+
+    decision_id: str
+    decided_at: datetime
+    recorded_at: datetime
+    tenant: str
+    persona: str
+    task: str
+    conversation_id: str
+    profile: str
+    reason: str
+    source: str
+    caller: str
+    request_id: str | None
+    policy: str
+    snapshot: int | None
+    core: str
+
+
+class Store(Protocol):
+    """A database's statements. Each is safe to run again: what is stored already stays as it is."""
+
+    def last_profiles(self, keys: Sequence[Key]) -> dict[Key, str]:
+        """What these conversations were given last; those of which nothing is known are absent."""
+
+    def put(self, rows: Sequence[Row]) -> set[str]:
+        """Commit decisions, and each conversation's newest as its last; the ids of those that were not there before."""
+
+
+def row_of_decision(decision: Decision, core: bytes, caller: str, source: str, recorded_at: datetime) -> Row:
+    """``core`` is the canonical JSON of the decision's core."""
+    policy, snapshot = split_version(decision.bundle_version)
+    asked = decision.request
+    return Row(
+        decision_id=decision.decision_id,
+        decided_at=asked.at,
+        recorded_at=recorded_at,
+        tenant=asked.tenant,
+        persona=asked.persona,
+        task=asked.task,
+        conversation_id=asked.conversation_id,
+        profile=decision.profile.slug,
+        reason=decision.reason.value,
+        source=source,
+        caller=caller[:160],
+        request_id=asked.request_id,
+        policy=policy,
+        snapshot=snapshot,
+        core=core.decode(),
+    )
+
+
+def newest_by_conversation(rows: Sequence[Row]) -> list[Row]:
+    """One row a conversation, in one order for all processes: two that lock several rows cannot lock each other out."""
+    newest: dict[Key, Row] = {}
+    for row in rows:
+        key = (row.tenant, row.conversation_id, row.persona)
+        if key not in newest or newest[key].decided_at <= row.decided_at:
+            newest[key] = row
+    return [newest[key] for key in sorted(newest)]

@@ -1,0 +1,70 @@
+"""SQLite's statements: it runs in the process, so that one a row costs little. A group is one transaction, one sync."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from routing.storing.rows import Key, Row, newest_by_conversation
+
+_NAMES = ", ".join(Row._fields)
+_PUT = f"""
+INSERT INTO routing_selection ({_NAMES}, in_clickhouse, fanned_out)
+VALUES ({", ".join("?" * len(Row._fields))}, 0, 0) ON CONFLICT DO NOTHING
+"""  # noqa: S608  # all of it is constant
+_REMEMBER = """
+INSERT INTO routing_conversationselection
+    (tenant, persona, conversation_id, profile, reason, decision_id, decided_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, conversation_id, persona) DO UPDATE
+SET profile = excluded.profile, reason = excluded.reason, decision_id = excluded.decision_id,
+    decided_at = excluded.decided_at
+WHERE decided_at <= excluded.decided_at
+"""
+_LAST = """
+SELECT profile FROM routing_conversationselection WHERE tenant = ? AND persona = ? AND conversation_id = ?
+"""
+
+
+class SqliteStore:
+    """On one connection of sqlite3. ``in_transaction``: somebody else begins and commits. ``as_stored`` gives a time as
+    Django stores it."""
+
+    def __init__(
+        self, connection: Any, as_stored: Callable[[datetime], Any], *, in_transaction: bool
+    ) -> None:
+        self._connection = connection
+        self._as_stored = as_stored
+        self._in_transaction = in_transaction
+
+    def last_profiles(self, keys: Sequence[Key]) -> dict[Key, str]:
+        found: dict[Key, str] = {}
+        for key in keys:
+            row = self._connection.execute(_LAST, key).fetchone()
+            if row is not None:
+                found[key] = row[0]
+        return found
+
+    def put(self, rows: Sequence[Row]) -> set[str]:
+        if self._in_transaction:
+            return self._put(rows)
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            stored = self._put(rows)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            raise
+        return stored
+
+    def _put(self, rows: Sequence[Row]) -> set[str]:
+        stored = [row for row in rows if self._connection.execute(_PUT, self._values(row)).rowcount == 1]
+        for row in newest_by_conversation(stored):
+            values = (row.tenant, row.persona, row.conversation_id, row.profile, row.reason)
+            at = self._as_stored(row.decided_at)
+            self._connection.execute(_REMEMBER, (*values, uuid.UUID(row.decision_id).hex, at))
+        return {row.decision_id for row in stored}
+
+    def _values(self, row: Row) -> tuple[Any, ...]:
+        times = self._as_stored(row.decided_at), self._as_stored(row.recorded_at)
+        return (uuid.UUID(row.decision_id).hex, *times, *row[3:])

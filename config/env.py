@@ -63,6 +63,8 @@ class Env(BaseSettings):
     bundle_refresh_seconds: float = Field(2.0, ge=0, le=5)
     service_key_cache_seconds: float = Field(3.0, ge=0, le=5)
     service_key_grace_seconds: int = Field(3600, ge=0, le=86_400)
+    scoring_partitions: int = Field(1, ge=1, le=256)
+    scoring_deadline_seconds: int = Field(240, ge=60, le=3600)
     snapshot_keep_days: int = Field(7, ge=1, le=400)
     selection_keep_days: int = Field(30, ge=3, le=400)
     event_source: str = Field("/automated-llm-selection", min_length=1, max_length=200, pattern=r"^\S+$")

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from routing.engine import Bundle, BundleSnapshot, StandingOverride, canonical_json
-from routing.models import PolicyRevision, ScoreSnapshot, Selection
+from routing.models import Archived, PolicyRevision, ScoreSnapshot, Selection
 from routing.parts import Part
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def pack(value: object) -> tuple[str, bytes]:
     return hashlib.sha256(payload).hexdigest(), zlib.compress(payload, 1)
 
 
-def unpack(record: ScoreSnapshot | PolicyRevision) -> Any:
+def unpack(record: Archived) -> Any:
     """The JSON value in a record. Raises DamagedArchiveError when it was altered."""
     what = f"{record._meta.verbose_name} {record.pk}".capitalize()
     try:

@@ -17,6 +17,7 @@ from routing.bundle import current_bundle
 from routing.health import FlagSafety, Outboxes, flag_safety, read_outboxes
 from routing.models import Alert
 from routing.readiness import free_bytes
+from routing.scoring_runs import services as scoring_runs
 from telemetry.freshness import Pipeline, read_pipeline
 from telemetry.freshness_state import Freshness
 
@@ -56,6 +57,7 @@ def collect(now: datetime) -> CollectorRegistry:
 def readings(now: datetime) -> Iterator[Reading]:
     """Every gauge there can be, unknown ones too."""
     yield from _steering(flag_safety(current_bundle(), now))
+    yield from _scoring(now)
     yield from _pipeline(read_pipeline(), now)
     yield from _outboxes(read_outboxes())
     yield from _processes(now)
@@ -86,6 +88,15 @@ def _steering(safety: FlagSafety) -> Iterator[Reading]:
         "selection_scopes_stale",
         "Of these, scopes whose metrics are too old to steer.",
         safety.scopes_stale,
+    )
+
+
+def _scoring(now: datetime) -> Iterator[Reading]:
+    run = scoring_runs.current()
+    yield Reading(
+        "selection_scoring_run_age_seconds",
+        "Since the scoring run in parts that is under way began.",
+        None if run is None else _age(run.created_at, now),
     )
 
 

@@ -58,6 +58,34 @@ class ScoreSnapshot(Archived):
         return f"snapshot {self.pk} of {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
+class ScoringRun(Archived):
+    """A snapshot in the making, in parts (``routing.scoring_runs``): what all parts are scored from. Gone when its
+    snapshot is stored, or when the next run supersedes it."""
+
+    partitions = models.PositiveSmallIntegerField()
+    deadline = models.DateTimeField(help_text="From then on the next run supersedes it.")
+    after = models.PositiveBigIntegerField(
+        null=True, help_text="The newest snapshot when it began; with a newer one it is of no use."
+    )
+    policy_version = models.PositiveBigIntegerField(help_text="The catalogue's version it scores under.")
+
+    def __str__(self) -> str:
+        return f"scoring run {self.pk} of {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class ScoringPart(Archived):
+    """The scores of one share of a run's scopes."""
+
+    run = models.ForeignKey(ScoringRun, on_delete=models.CASCADE, related_name="parts")
+    number = models.PositiveSmallIntegerField()
+
+    class Meta(Archived.Meta):
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="scoring_part_once_per_run")]
+
+    def __str__(self) -> str:
+        return f"part {self.number} of scoring run {self.run_id}"
+
+
 class PolicyRevision(Archived):
     """Everything of a policy bundle but the snapshot: catalogue, flag, enabled tiers. ``name`` is the policy
     version and the start of the checksum, so that processes with other settings cannot be mistaken."""

@@ -16,6 +16,7 @@ from routing.priors import Priors, priors_of
 from routing.scoring import Evidence, ScoringRules, Sla, Weights, choose_evidence, score_scope
 from telemetry import metrics
 from telemetry.clickhouse import ClickHouse
+from telemetry.partition import Partition
 from telemetry.totals import Totals
 
 _NOTHING = Totals()
@@ -31,13 +32,16 @@ def write_snapshot(clickhouse: ClickHouse, now: datetime) -> ScoreSnapshot:
 
 def store_snapshot(scored: "Scored", policy_version: int, now: datetime) -> ScoreSnapshot:
     """Store the result of a scoring run; it steers from the next refresh of each process on."""
-    checksum, payload = pack(scored.to_dict(now))
+    return store_scores(scored.to_dict(now), len(scored.scopes), policy_version, now)
+
+
+def store_scores(
+    scores: Mapping[str, object], scopes: int, policy_version: int, now: datetime
+) -> ScoreSnapshot:
+    """The same of scores as ``Scored.to_dict`` gives them, of so many scopes."""
+    checksum, payload = pack(scores)
     return ScoreSnapshot.objects.create(
-        created_at=now,
-        policy_version=policy_version,
-        scopes=len(scored.scopes),
-        checksum=checksum,
-        payload=payload,
+        created_at=now, policy_version=policy_version, scopes=scopes, checksum=checksum, payload=payload
     )
 
 
@@ -107,19 +111,43 @@ class Windows:
 def read_evidence(clickhouse: ClickHouse, now: datetime, persona: str | None = None) -> Windows:
     """Four queries on roll-ups: 24h and 1h, per scope and per persona over all tenants; scopes of one persona, or all.
     Over all tenants every persona is read, for each lends to the others."""
-    return Windows(
-        day=_by_scope(clickhouse, metrics.trailing(metrics.Window.H24, now), persona),
-        hour=_by_scope(clickhouse, metrics.trailing(metrics.Window.H1, now), persona),
-    )
+    return joined(read_own(clickhouse, now, persona=persona), read_pooled(clickhouse, now))
 
 
-def _by_scope(clickhouse: ClickHouse, span: metrics.Span, persona: str | None) -> ByScope:
+def read_own(
+    clickhouse: ClickHouse,
+    now: datetime,
+    *,
+    persona: str | None = None,
+    partition: Partition | None = None,
+) -> Windows:
+    """Two queries: totals per scope, of one persona or one partition if so asked. Raises ClickHouseError."""
+
+    def read(window: metrics.Window) -> ByScope:
+        span = metrics.trailing(window, now)
+        return _by_scope(metrics.read_totals(clickhouse, span, persona=persona, partition=partition))
+
+    return Windows(day=read(metrics.Window.H24), hour=read(metrics.Window.H1))
+
+
+def read_pooled(clickhouse: ClickHouse, now: datetime) -> Windows:
+    """Two queries: totals per persona over all tenants. Raises ClickHouseError."""
+
+    def read(window: metrics.Window) -> ByScope:
+        return _by_scope(metrics.read_totals(clickhouse, metrics.trailing(window, now), by_tenant=False))
+
+    return Windows(day=read(metrics.Window.H24), hour=read(metrics.Window.H1))
+
+
+def joined(own: Windows, pooled: Windows) -> Windows:
+    """Windows of which one has scopes and the other one personas over all tenants."""
+    return Windows(day=own.day | pooled.day, hour=own.hour | pooled.hour)
+
+
+def _by_scope(read: Mapping[metrics.Key, Totals]) -> ByScope:
     found: ByScope = {}
-    for by_tenant in (True, False):
-        only = persona if by_tenant else None
-        read = metrics.read_totals(clickhouse, span, by_tenant=by_tenant, persona=only)
-        for key, totals in read.items():
-            found.setdefault((key.tenant, key.persona), {})[key.profile] = totals
+    for key, totals in read.items():
+        found.setdefault((key.tenant, key.persona), {})[key.profile] = totals
     return found
 
 
@@ -138,6 +166,13 @@ class Scored:
 
 def score_all(catalogue: ScoringCatalogue, windows: Windows) -> Scored:
     """Score every scope; pure, so that a bench or a replay can call it with totals of any origin."""
+    lent = lend(catalogue, windows)
+    scopes = score_scopes(catalogue, windows, lent, active_scopes(catalogue, windows))
+    return Scored(scopes, score_personas(catalogue, windows, lent))
+
+
+def active_scopes(catalogue: ScoringCatalogue, windows: Windows) -> list[tuple[str, str]]:
+    """Those to be scored, in order: of known tenants and personas, with telemetry or a default of their own."""
     active = {
         (tenant, persona)
         for tenant, persona in windows.day
@@ -145,16 +180,34 @@ def score_all(catalogue: ScoringCatalogue, windows: Windows) -> Scored:
     }
     # A tenant with a default of its own has another yardstick of cost, so it cannot use the persona's.
     active |= {scope for scope in catalogue.scope_incumbents if scope[1] in catalogue.rules}
-    lent = {persona: _lent(catalogue, windows, persona) for persona in catalogue.rules}
-    scopes = {
+    return sorted(active)
+
+
+#: What other personas say of each profile, by the persona it is said to.
+Lent = Mapping[str, Mapping[str, Priors]]
+
+
+def lend(catalogue: ScoringCatalogue, windows: Windows) -> Lent:
+    """From totals over all tenants, which must be those of every persona."""
+    return {persona: _lent(catalogue, windows, persona) for persona in catalogue.rules}
+
+
+def score_scopes(
+    catalogue: ScoringCatalogue, windows: Windows, lent: Lent, scopes: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], ScopeScores]:
+    """Scores of these scopes alone: no scope's depend on another's."""
+    return {
         scope: _score(catalogue, windows, scope[0], scope[1], _incumbent(catalogue, scope), lent[scope[1]])
-        for scope in sorted(active)
+        for scope in scopes
     }
-    personas = {
+
+
+def score_personas(catalogue: ScoringCatalogue, windows: Windows, lent: Lent) -> dict[str, ScopeScores]:
+    """Scores of every persona over all tenants."""
+    return {
         persona: _score(catalogue, windows, None, persona, catalogue.incumbents[persona], lent[persona])
         for persona in sorted(catalogue.rules)
     }
-    return Scored(scopes, personas)
 
 
 def _lent(catalogue: ScoringCatalogue, windows: Windows, persona: str) -> dict[str, Priors]:
@@ -168,7 +221,8 @@ def _lent(catalogue: ScoringCatalogue, windows: Windows, persona: str) -> dict[s
 
 
 def _of_profiles(catalogue: ScoringCatalogue, found: Mapping[str, Totals]) -> dict[str, Totals]:
-    return {profile: totals for profile, totals in found.items() if profile in catalogue.profiles}
+    """In order of profile: floats are summed up, and ClickHouse gives rows in any order."""
+    return {profile: found[profile] for profile in sorted(found.keys() & catalogue.profiles)}
 
 
 def _incumbent(catalogue: ScoringCatalogue, scope: tuple[str, str]) -> str:

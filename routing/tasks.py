@@ -1,7 +1,7 @@
 """What Celery beat runs for routing (the table is in config.celery)."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import shared_task
@@ -13,6 +13,7 @@ from routing.guarding import machine
 from routing.journal import journal
 from routing.quarantining import services, watching
 from routing.savings import CONTROL, TREATED
+from routing.scoring_runs import services as scoring_runs
 from telemetry.arms import LOOKBACK, RECENT, update_arms
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease
@@ -20,20 +21,53 @@ from telemetry.lease import lease
 log = logging.getLogger(__name__)
 
 _DECISIONS_PER_BLOCK = 2_000
+#: How often beat asks for a snapshot (config.celery).
+SNAPSHOT_SECONDS = 60
 
 
 @shared_task
 def write_snapshot() -> int | None:
-    """Score every scope. While ClickHouse is away the last snapshot stands, and grows stale by itself."""
+    """Score every scope. While ClickHouse is away the last snapshot stands, and grows stale by itself. With
+    SCORING_PARTITIONS > 1 the parts are sent to workers instead, and the last one of them stores the snapshot."""
     now = timezone.now()
     with lease("snapshot", now) as won:
         if not won:
             return None
         try:
+            if settings.SCORING_PARTITIONS > 1:
+                _send_parts(now)
+                return None
+            scoring_runs.drop(now)  # what a time with more partitions left behind
             return snapshots.write_snapshot(get_clickhouse(), now).pk
         except ClickHouseError as error:
             log.warning("snapshot: %s", error)
             return None
+
+
+def _send_parts(now: datetime) -> None:
+    """Those of a new run, or those that are still missing of the one under way: their worker may be dead. Who works on
+    one holds its lease, so a part that was sent twice is not scored twice."""
+    deadline = timedelta(seconds=settings.SCORING_DEADLINE_SECONDS)
+    run, missing = scoring_runs.begin(get_clickhouse(), now, settings.SCORING_PARTITIONS, deadline)
+    for number in missing:
+        score_part.apply_async((run.pk, number), expires=SNAPSHOT_SECONDS)
+
+
+@shared_task
+def score_part(run: int, number: int) -> int | None:
+    """Score one part of a run; the snapshot's id, if it was the last one. While ClickHouse is away it is left for the
+    next time."""
+    with lease(f"score-part-{number}", timezone.now()) as won:
+        if not won:
+            return None
+        try:
+            stored = scoring_runs.score_part(
+                get_clickhouse(), run, number, alive=lambda: won.renew(timezone.now())
+            )
+        except (ClickHouseError, archive.DamagedArchiveError) as error:
+            log.warning("part %d of scoring run %d: %s", number, run, error)
+            return None
+        return None if stored is None else stored.pk
 
 
 @shared_task

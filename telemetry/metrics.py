@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from telemetry.clickhouse import ClickHouse
+from telemetry.partition import CONDITION, Partition
 from telemetry.rollups import floor
 from telemetry.totals import Totals
 
@@ -78,9 +79,10 @@ def read_totals(
     persona: str | None = None,
     task: str | None = None,
     profiles: Collection[str] | None = None,
+    partition: Partition | None = None,
 ) -> dict[Key, Totals]:
     """Exact totals per profile and scope; with ``by_tenant`` False per persona over all tenants, with ``by_task`` per
-    task, too. ``profiles``: only these (at least one; None: all).
+    task, too. ``profiles``: only these (at least one; None: all). ``partition``: only scopes of this share.
 
     Whole hours come from rollup_1h, the ends from rollup_5m: the same sums, far fewer rows. Raises
     ClickHouseError.
@@ -95,6 +97,9 @@ def read_totals(
     if profiles is not None:
         conditions += " AND profile IN %(profiles)s"
         parameters["profiles"] = tuple(sorted(profiles))
+    if partition is not None:
+        conditions += f" AND {CONDITION}"
+        parameters |= partition.parameters
     union = " UNION ALL ".join(parts).replace("{conditions}", conditions)
     rows = clickhouse.query(
         f"""

@@ -103,6 +103,44 @@ document.addEventListener("click", (event) => {
   if (copy) copyText(copy);
 });
 
+// A list that is swapped under a panel, open or still on its way (a poll or a search that was asked for a moment before
+// it), takes the panel along: then it is opened anew, from the new list.
+
+let opening = null;
+let reopens = null;
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt.matches("[data-opens]")) opening = event.detail.elt;
+});
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.detail.elt === opening && opening.isConnected) opening = null;
+});
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { requestConfig, target, elt } = event.detail;
+  if (!requestConfig || requestConfig.verb !== "get" || elt.matches("[data-opens]")) return;
+  const panel = document.querySelector("[data-open-panel]");
+  if (!(panel && target !== panel && target.contains(panel)) && !(opening && target.contains(opening))) return;
+  // What polls has time; what somebody asked for is shown.
+  if (elt.hasAttribute("data-poll") && !requestConfig.triggeringEvent) event.detail.shouldSwap = false;
+  else reopens = opening ? opening.id : opener;
+});
+
+document.addEventListener("htmx:afterSettle", () => {
+  if (!reopens) return;
+  const again = document.getElementById(reopens);
+  opening = reopens = null;
+  if (again) again.click();
+});
+
+function giveUpOpening() {
+  if (opening) htmx.trigger(opening, "htmx:abort");
+  const back = document.getElementById(opening ? opening.id : reopens);
+  opening = reopens = null;
+  if (back) back.focus();
+}
+
 function closePanel(panel) {
   if (!panel) return;
   const card = panel.closest(".card");
@@ -184,6 +222,7 @@ function onKey(event) {
   if (event.key === "Escape") {
     const panels = document.querySelectorAll("[data-open-panel]");
     if (panels.length) closePanel(panels[panels.length - 1]);
+    else if (opening || reopens) giveUpOpening();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from catalog.models import TenantGrant
 from overrides import services
@@ -156,8 +156,8 @@ def test_the_whole_of_it_by_keyboard_alone(center: Console) -> None:
     keys.type("aurora")
     one_card(page)
     assert "q=aurora" in page.url
+    # Leaving the field asks once more: that answer may come whenever it likes.
     page.evaluate("document.activeElement.blur()")
-    page.wait_for_load_state("networkidle")
     keys.press("j")
     keys.press("o")
     page.wait_for_selector("[data-open-panel]")
@@ -181,6 +181,31 @@ def test_the_whole_of_it_by_keyboard_alone(center: Console) -> None:
     keys.press("Enter")
     told(page, "is in effect")
     assert Override.objects.count() == 1
+
+
+@pytest.mark.parametrize("late", ["cards", "panel"])
+def test_a_panel_is_open_though_the_list_was_swapped_meanwhile(center: Console, late: str) -> None:
+    page = center.page
+    wanted = {"cards": "**/admin/center/?*q=*", "panel": "**/override/**"}[late]
+    with page.expect_response(lambda answer: "q=aurora" in answer.url):
+        page.fill("[id='q']", "aurora")
+    one_card(page)
+    page.route(wanted, slowly)
+    with page.expect_response(lambda answer: "q=auror" in answer.url and "aurora" not in answer.url):
+        page.fill("[id='q']", "auror")
+        page.wait_for_timeout(310)
+        page.click("#override-scope-aurora-essayist")
+    page.unroute(wanted)
+    page.wait_for_selector(f"{CARD} [data-open-panel]")
+    page.wait_for_timeout(500)
+    expect(page.locator(f"{CARD} [data-open-panel]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#override-scope-aurora-essayist")).to_be_focused()
+
+
+def slowly(route: Route) -> None:
+    time.sleep(0.5)
+    route.continue_()
 
 
 def test_the_list_of_keys_opens_by_question_mark(center: Console) -> None:

@@ -23,7 +23,7 @@ class Answer:
         written anew."""
         # What stands before that place (as_of, bundle_version) holds no words of a caller's.
         head, found, tail = core.partition(_BEFORE)
-        return cls(b"".join((head, b'"candidates":', canonical_json(decision.candidates), b",", found, tail)))
+        return cls(b"".join((head, b'"candidates":', decision.candidates_json, b",", found, tail)))
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> "Answer":

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from routing.policy import BundleProfile, canonical_json
 from telemetry.freshness_state import Freshness
 
@@ -83,16 +85,16 @@ class SelectionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer: which profile, why, and what to try next. ``candidates`` are in order of rank;
-    ``candidates_sha256`` is of their canonical JSON. ``overrides`` are the ids of those that had a say, by what
-    they did: ``applied`` (None: none), ``excluding``, ``shadowed``."""
+    """The answer: which profile, why, and what to try next. ``candidates_json`` is the canonical JSON of all
+    candidates, in order of rank; ``candidates_sha256`` is of these bytes. ``overrides`` are the ids of those that had
+    a say, by what they did: ``applied`` (None: none), ``excluding``, ``shadowed``."""
 
     decision_id: str
     request: SelectionRequest
     profile: BundleProfile
     reason: Reason
     explanation: str
-    candidates: list[dict[str, Any]]
+    candidates_json: bytes
     candidates_sha256: str
     fallback: tuple[str, ...]
     propensity: float
@@ -101,6 +103,12 @@ class Decision:
     freshness: Freshness
     as_of: datetime | None
     overrides: dict[str, Any]
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """Parsed anew each time."""
+        found: list[dict[str, Any]] = orjson.loads(self.candidates_json)
+        return found
 
     def core(self) -> dict[str, Any]:
         """JSON values; the candidates stand in it by their checksum only. What is stored of a decision."""

@@ -188,7 +188,7 @@ def _decision(case: Case, choice: Choice) -> Decision:
         profile=profile,
         reason=choice.reason,
         explanation=_explanation(case, choice),
-        candidates=case.view.candidates,
+        candidates_json=case.view.candidates_json,
         candidates_sha256=case.view.candidates_sha256,
         fallback=_fallback(case, choice),
         propensity=propensity(case, choice),

@@ -76,14 +76,14 @@ def event_of(row: Selection) -> SelectionEvent:
     """The event of a stored decision."""
     core: dict[str, Any] = orjson.loads(row.core)
     told = replay(row)
-    profile = core["profile"]
+    candidates, profile = told.candidates, core["profile"]
     data = {
         "schema_version": 1,
         **{name: core[name] for name in _SAME},
         "profile": profile["slug"],
         "rationale": core["explanation"],
-        "candidates": [_candidate(card) for card in told.candidates or ()],
-        "candidates_complete": told.candidates is not None,
+        "candidates": [_candidate(card) for card in candidates or ()],
+        "candidates_complete": candidates is not None,
         "decided_by": row.source,
         "replay": told.verdict.value,
         "attributes": {

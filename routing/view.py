@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from routing.circuit import Barred
 from routing.gates import Verdict
 from routing.policy import Bundle, ScopeScores, canonical_json
@@ -20,7 +22,7 @@ class ScopeView:
     """``ranked`` may win, best first, with their ``scores``; ``reserve`` meet the SLA too, but cost more than the
     default: they stand in when it cannot be had; ``explorable`` may be tried: usable, unproven, failing nothing, and
     not known to cost more than the default; ``failing`` are proved to miss the SLA; ``praise`` says why the first of
-    ``ranked`` is the best."""
+    ``ranked`` is the best; ``candidates_json`` are all scorecards, in order of rank, as canonical JSON."""
 
     ranked: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -29,8 +31,14 @@ class ScopeView:
     requests: Mapping[str, int] = field(default_factory=dict)
     failing: frozenset[str] = frozenset()
     praise: str = ""
-    candidates: list[dict[str, Any]] = field(default_factory=list)
+    candidates_json: bytes = b"[]"
     candidates_sha256: str = hashlib.sha256(b"[]").hexdigest()
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """Parsed anew each time: few ask, and the bytes take a fraction of the objects' memory."""
+        found: list[dict[str, Any]] = orjson.loads(self.candidates_json)
+        return found
 
 
 _EMPTY = ScopeView()
@@ -87,11 +95,11 @@ def _make(
 ) -> ScopeView:
     forbidden = _forbidden(bundle, scores, by_people, by_request, barred)
     cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
-    candidates = [card.to_dict() for card in cards]
+    candidates = canonical_json([card.to_dict() for card in cards])
     return replace(
         _glance(scores, forbidden),
-        candidates=candidates,
-        candidates_sha256=hashlib.sha256(canonical_json(candidates)).hexdigest(),
+        candidates_json=candidates,
+        candidates_sha256=hashlib.sha256(candidates).hexdigest(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Scaled out: two web replicas and two scoring workers share PostgreSQL, Redis and a ClickHouse cluster, and no disk."""
+"""Two web replicas and two scoring workers that share PostgreSQL, Redis and a ClickHouse cluster, and no disk."""
 
 import base64
 import os

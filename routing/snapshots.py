@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Exists, Max, OuterRef
@@ -158,7 +159,7 @@ class Scored:
     scopes: Mapping[tuple[str, str], ScopeScores]
     persona_scopes: Mapping[str, ScopeScores]
 
-    def to_dict(self, now: datetime) -> dict[str, object]:
+    def to_dict(self, now: datetime) -> dict[str, Any]:
         return BundleSnapshot(
             id="", created_at=now, scopes=self.scopes, persona_scopes=self.persona_scopes
         ).to_dict()

@@ -5,14 +5,15 @@ was stored meanwhile is never followed by an older one.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from django.db import connection, transaction
 
 from routing.archive import DamagedArchiveError, pack, unpack
-from routing.engine import ScopeScores
+from routing.engine import ScopeScores, canonical_json
 from routing.models import ScoreSnapshot, ScoringPart, ScoringRun
 from routing.scoring_runs.work import Work
 from routing.snapshots import (
@@ -121,7 +122,7 @@ def commit_part(run_id: int, number: int, scored: Scored) -> ScoreSnapshot | Non
         if run is None:
             log.info("part %d of scoring run %d came too late", number, run_id)
             return None
-        checksum, payload = pack(scored.to_dict(run.created_at))
+        checksum, payload = pack(_as_part(scored.to_dict(run.created_at)))
         part = ScoringPart(
             run=run, number=number, created_at=run.created_at, checksum=checksum, payload=payload
         )
@@ -149,10 +150,21 @@ def _assemble(run: ScoringRun) -> ScoreSnapshot | None:
     return snapshot
 
 
+def _as_part(told: Mapping[str, Any]) -> dict[str, Any]:
+    """``Scored.to_dict`` with each scope's scores as text: who puts parts together need not take them apart."""
+    scopes = {
+        tenant: {persona: canonical_json(scores).decode() for persona, scores in of.items()}
+        for tenant, of in told["scopes"].items()
+    }
+    return {**told, "scopes": scopes}
+
+
 def _merged(parts: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], int]:
     """Parts, the first one's personas included, as one ``Scored.to_dict``; with the number of scopes."""
-    scopes: dict[str, dict[str, Any]] = {}
+    scopes: dict[str, dict[str, orjson.Fragment]] = {}
     for part in parts:
         for tenant, of in part["scopes"].items():
-            scopes.setdefault(tenant, {}).update(of)
+            scopes.setdefault(tenant, {}).update(
+                {persona: orjson.Fragment(text) for persona, text in of.items()}
+            )
     return {**parts[0], "scopes": scopes}, sum(map(len, scopes.values()))

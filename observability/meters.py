@@ -4,6 +4,7 @@ Labels are bounded: names from our code, never a tenant, persona, profile or con
 first used, so that a process can decide before whether it shares (observability.sharing).
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -31,6 +32,23 @@ class _Bound:
         if child is None:
             child = self._children[values] = self._metric.labels(*values)
         return child
+
+
+def observe_all(histogram: Any, amounts: list[float]) -> None:
+    """What ``observe`` of each would do, at a fraction of its cost. prometheus_client has no such call, so this reaches
+    into a histogram as its own ``observe`` does in the pinned version. Sorts ``amounts``."""
+    if not amounts:
+        return
+    amounts.sort()
+    histogram._sum.inc(sum(amounts))
+    counted = 0
+    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):
+        up_to = bisect_right(amounts, bound)
+        if up_to > counted:
+            bucket.inc(up_to - counted)
+            counted = up_to
+        if counted == len(amounts):
+            break
 
 
 class Meters:

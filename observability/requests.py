@@ -9,7 +9,7 @@ from django.http.response import HttpResponseBase
 from django.urls import resolve
 
 from observability import ids
-from observability.meters import meters
+from observability.tally import tally
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,7 @@ class Requests:
 
 def count_request(method: str | None, route: str, status: int, seconds: float) -> None:
     """One answered request. ``route`` is one of our URL names. For whoever answers without this middleware, too."""
-    ours = meters()
-    ours.requests(method if method in _METHODS else "other", route, f"{status // 100}xx").inc()
-    ours.request_seconds(route).observe(seconds)
+    tally.request(method if method in _METHODS else "other", route, status, seconds)
     if seconds > SLOW_SECONDS:
         log.warning("%s %s took %.1f s (status %d)", method, route, seconds, status)
 

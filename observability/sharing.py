@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from observability import heartbeats
 from observability.meters import meters
+from observability.tally import tally
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def share(data_dir: Path) -> None:
 
 def registry_of_all(own: CollectorRegistry) -> CollectorRegistry:
     """What to print: the sums over all processes of this host, or ``own`` in a process that shares nothing."""
+    tally.fold()
     if _directory is None:
         return own
     registry = CollectorRegistry()

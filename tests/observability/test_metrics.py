@@ -20,6 +20,7 @@ from observability import heartbeats
 from observability.meters import Meters, meters
 from observability.models import Heartbeat
 from observability.requests import count_request, route_of
+from observability.tally import tally
 from overrides import checkpoints
 from overrides.models import AuditEntry
 from routing.engine import Reason
@@ -38,6 +39,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture(autouse=True)
 def _own_meters() -> None:
+    tally.forget()
     meters.cache_clear()
 
 
@@ -304,6 +306,7 @@ def test_every_rule_has_a_counter_of_its_own() -> None:
         meters().decisions(reason.value, "remote").inc()
     count_request(None, "selections", 503, 0.1)
     count_request("BREW", "selections", 503, 0.1)
+    tally.fold()
     found = {
         tuple(sample.labels.values()): sample.value
         for family in meters().registry.collect()

@@ -119,8 +119,6 @@ if not ENV.database_url:
 DATABASES = {"default": _database(ENV.database_url or f"sqlite:///{DATA_DIR / 'selection.sqlite3'}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Verified keys stay in the process: a shared cache would cost a round trip per request.
-_PROCESS_CACHE = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
         {
@@ -129,9 +127,8 @@ CACHES: dict[str, dict[str, Any]] = {
             "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
         }
         if ENV.redis_url
-        else {**_PROCESS_CACHE, "LOCATION": "default"}
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "default"}
     ),
-    "service_keys": {**_PROCESS_CACHE, "LOCATION": "service-keys", "OPTIONS": {"MAX_ENTRIES": 20_000}},
 }
 
 # --- ClickHouse (telemetry.clickhouse is the only door) ---

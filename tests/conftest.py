@@ -13,7 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django.fixtures import Settings
 
-from catalog import directory
+from catalog import access, directory
 from catalog.outage import outage
 from routing import archive, bundle, journal, serving
 from routing.repeats import repeats
@@ -122,6 +122,7 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(bundle, "run", bundle.at_once)
     for cache in caches.all(initialized_only=True):
         cache.clear()
+    access.forget_keys()
     directory.forget()
     bundle.forget_bundle()
     archive.archive.forget()

@@ -1,16 +1,18 @@
 """Service keys and signed-in people at the API's door."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.core.cache import caches
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from catalog.access import forget_keys, verify, verify_header
 from catalog.models import ServiceKey
+from catalog.outage import outage
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +42,7 @@ def test_a_revoked_key_stops_when_the_cache_forgets_it(client: Client) -> None:
     key = factories.key("read")
     assert status(client, key) == 200
     ServiceKey.objects.update(revoked=True)
-    caches["service_keys"].clear()
+    forget_keys()
     assert status(client, key) == 401
 
 
@@ -48,8 +50,51 @@ def test_an_expired_key_stops_at_once_even_when_cached(client: Client) -> None:
     key = factories.key("read", expiry_date=timezone.now() + timedelta(milliseconds=300))
     assert status(client, key) == 200
     ServiceKey.objects.update(expiry_date=timezone.now() - timedelta(seconds=1))
-    caches["service_keys"].clear()
+    forget_keys()
     assert status(client, key) == 401
+
+
+def test_a_header_is_known_once_its_key_was_verified_and_until_that_is_forgotten(
+    client: Client, django_assert_num_queries: Any
+) -> None:
+    header = factories.key("read")["Authorization"]
+    with django_assert_num_queries(0):
+        assert verify_header(header) is None
+    key = header.removeprefix("Api-Key ")
+    known = verify(key)
+    assert known is not None
+    with django_assert_num_queries(0):
+        assert verify_header(header) is known
+        for other in (
+            "",
+            key,
+            f"api-key {key}",
+            f"{header} ",
+            f"Bearer {key}",
+            f"{header}\udc80",
+            header[:-1],
+        ):
+            assert verify_header(other) is None
+    forget_keys()
+    assert verify_header(header) is None
+
+
+def test_a_header_goes_on_only_while_the_database_is_known_to_be_away(settings: Any) -> None:
+    settings.SERVICE_KEY_CACHE_SECONDS = 0
+    header = factories.key("read")["Authorization"]
+    known = verify(header.removeprefix("Api-Key "))
+    assert verify_header(header) is None
+    outage.begin()
+    assert verify_header(header) is known
+
+
+def test_a_known_header_stops_when_its_key_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    header = factories.key("read", expiry_date=now + timedelta(hours=1))["Authorization"]
+    verify(header.removeprefix("Api-Key "))
+    assert verify_header(header) is not None
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=1))
+    assert verify_header(header) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A snapshot scored in parts: the same bytes as in one piece, or none at all, and never older ones over newer ones."""
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -142,6 +144,27 @@ def test_a_part_that_comes_twice_counts_once() -> None:
     # Delivered again, after all was done.
     assert runs.commit_part(run.pk, 0, NOBODY) is None
     assert ScoreSnapshot.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_last_parts_at_the_same_time_make_one_snapshot() -> None:
+    started = threading.Barrier(4)
+
+    def commit(run: ScoringRun, number: int) -> bool:
+        started.wait()
+        try:
+            return runs.commit_part(run.pk, number, NOBODY) is not None
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            ScoreSnapshot.objects.all().delete()
+            run = begun(3)
+            # One of them is delivered twice.
+            stored = list(pool.map(commit, [run] * 4, [0, 1, 2, 2]))
+            assert (stored.count(True), ScoreSnapshot.objects.count()) == (1, 1)
+            assert not ScoringRun.objects.exists()
 
 
 def test_whoever_dies_while_putting_parts_together_leaves_nothing_half_done(

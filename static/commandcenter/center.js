@@ -124,19 +124,20 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!(panel && target !== panel && target.contains(panel)) && !(opening && target.contains(opening))) return;
   // What polls has time; what somebody asked for is shown.
   if (elt.hasAttribute("data-poll") && !requestConfig.triggeringEvent) event.detail.shouldSwap = false;
-  else reopens = opening ? opening.id : opener;
+  else reopens = { id: opening ? opening.id : opener, list: target };
 });
 
-document.addEventListener("htmx:afterSettle", () => {
-  if (!reopens) return;
-  const again = document.getElementById(reopens);
+document.addEventListener("htmx:afterSettle", (event) => {
+  // Another fragment may settle in between.
+  if (!reopens || event.detail.target !== reopens.list) return;
+  const again = document.getElementById(reopens.id);
   opening = reopens = null;
   if (again) again.click();
 });
 
 function giveUpOpening() {
   if (opening) htmx.trigger(opening, "htmx:abort");
-  const back = document.getElementById(opening ? opening.id : reopens);
+  const back = document.getElementById(opening ? opening.id : reopens.id);
   opening = reopens = null;
   if (back) back.focus();
 }

@@ -65,6 +65,9 @@ class Env(BaseSettings):
     service_key_grace_seconds: int = Field(3600, ge=0, le=86_400)
     scoring_partitions: int = Field(1, ge=1, le=256)
     scoring_deadline_seconds: int = Field(240, ge=60, le=3600)
+    selection_store: Literal["commit", "write-behind"] = "commit"
+    selection_sync_ms: int = Field(10, ge=1, le=1000)
+    selection_front: bool = True
     snapshot_keep_days: int = Field(7, ge=1, le=400)
     selection_keep_days: int = Field(30, ge=3, le=400)
     event_source: str = Field("/automated-llm-selection", min_length=1, max_length=200, pattern=r"^\S+$")

@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,34 +29,74 @@ _RETRY_SECONDS = 0.5
 _ROWS_PER_COMMIT = 500
 
 
+class Segment:
+    """One file of whole lines. While it is open, others can tell that its process lives."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson"
+        # Unbuffered: of a line that a full disk refused, nothing may be left to be written with the next.
+        self._file = self._path.open("ab", buffering=0)
+        self._end = 0
+        # Held while this process lives, so that others can tell its file from one that was left behind.
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def write(self, data: bytes, *, sync: bool = False) -> None:
+        """Returns when the operating system has it, or the disk (``sync``). OSError when it has not: then nothing of it
+        is there."""
+        try:
+            rest = data[self._file.write(data) or 0 :]
+            while rest:  # a disk that is nearly full takes a part first
+                rest = rest[self._file.write(rest) or 0 :]
+            if sync:
+                os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(self._end)
+            raise
+        self._end += len(data)
+
+    def sync(self) -> None:
+        """Returns when the disk has all of it, or it is closed. OSError when the disk cannot."""
+        if not self._file.closed:
+            os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def delete(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
 class Journal:
     """Lines of JSON, ``[caller, decision core]`` each, fsynced. Safe between threads; a fork starts its own."""
 
     def __init__(self, directory: Callable[[], Path]) -> None:
         self._directory = directory
         self._lock = threading.Lock()
-        self._file: FileIO | None = None
+        self._segment: Segment | None = None
         self._owner = 0
         self._carrier: threading.Thread | None = None
 
     def append(self, *lines: bytes) -> None:
         """Returns when the lines are on disk. OSError when they cannot be written: then nothing of them is."""
         with self._lock:
-            if self._file is None or self._owner != os.getpid():
-                self._file, self._owner, self._carrier = self._create(), os.getpid(), None
-            _write(self._file, b"".join(line + b"\n" for line in lines))
-            if self._carrier is None:
-                self._carrier = threading.Thread(target=self._carry, name="journal", daemon=True)
-                self._carrier.start()
+            if self._segment is None or self._owner != os.getpid():
+                self._segment, self._owner, self._carrier = Segment(self._directory()), os.getpid(), None
+            self._segment.write(b"".join(line + b"\n" for line in lines), sync=True)
+            self._start_carrier()
 
-    def _create(self) -> FileIO:
-        directory = self._directory()
-        directory.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: of a line that a full disk refused, nothing may be left to be written with the next.
-        file = (directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson").open("ab", buffering=0)
-        # Held while this process lives, so that others can tell its file from one that was left behind.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return file
+    def carry_later(self) -> None:
+        """A file of this process was let go of: carry it as soon as the database is there."""
+        with self._lock:
+            if self._owner != os.getpid():
+                self._segment, self._owner, self._carrier = None, os.getpid(), None
+            self._start_carrier()
+
+    def _start_carrier(self) -> None:
+        if self._carrier is None:
+            self._carrier = threading.Thread(target=self._carry, name="journal", daemon=True)
+            self._carrier.start()
 
     def _carry(self) -> None:
         while True:
@@ -69,7 +108,7 @@ class Journal:
                 outage.end()
                 log.warning("the database is back; journalled decisions were carried into it")
                 with self._lock:
-                    if self._file is None:
+                    if self._segment is None:
                         self._carrier = None
                         return
             except AWAY:
@@ -82,9 +121,9 @@ class Journal:
     def close(self) -> None:
         """Let go of this process's file; the next line begins another."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            if self._segment is not None:
+                self._segment.close()
+                self._segment = None
 
     def waiting(self) -> int:
         """How many files wait to be carried."""
@@ -103,19 +142,6 @@ class Journal:
                 continue
             path.unlink(missing_ok=True)
         return carried
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    end = os.fstat(file.fileno()).st_size
-    try:
-        rest = memoryview(data)
-        while rest:
-            # A disk that is nearly full takes a part first.
-            rest = rest[file.write(rest) or 0 :]
-        os.fsync(file.fileno())
-    except OSError:
-        file.truncate(end)
-        raise
 
 
 def _carry_file(name: str, file: BinaryIO) -> int:

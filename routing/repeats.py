@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 from routing.answer import Answer
 from routing.engine import SelectionProblem
 
-#: Answers given without the database that are remembered, the newest. Each may hold a few dozen kilobytes.
-KEPT = 256
+#: Answers that are not in the database (yet) and are remembered, the newest. Each holds some two kilobytes.
+KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,7 @@ class Repeats(Generic[A]):
         key = (asked.tenant, asked.request_id)
         mine: Future[A] = Future()
         with self._lock:
-            earlier: tuple[Asked, A | Future[A]] | None = self._kept.get(key) or self._running.get(
-                key
-            )
+            earlier: tuple[Asked, A | Future[A]] | None = self._kept.get(key) or self._running.get(key)
             if earlier is None:
                 self._running[key] = (asked, mine)
         if earlier is not None:

@@ -1,23 +1,27 @@
 """Selecting: decide by the bundle and one row (what the conversation was given last), then commit.
 
 The decision, its place in the outbox and the conversation's last profile are in the database before the answer goes
-out; selections that come at the same time are committed together (routing.storing).
+out; selections that come at the same time are committed together (routing.storing). With SELECTION_STORE=write-behind
+they are on their way there.
 """
 
 import time
 from datetime import datetime
 
 import orjson
+from django.conf import settings
 from django.db import connection
 
 from catalog.outage import AWAY
-from observability.meters import meters
+from observability.tally import tally
 from routing.answer import Answer
 from routing.engine import SelectionProblem
 from routing.models import Selection
 from routing.repeats import Asked, repeats
 from routing.replay import replay
-from routing.storing.committing import Made, Wanted, group, make
+from routing.storing.behind import make_behind
+from routing.storing.committing import group, make
+from routing.storing.making import Made, Wanted
 
 
 def select(asked: Asked, caller: str, at: datetime) -> Answer:
@@ -27,7 +31,7 @@ def select(asked: Asked, caller: str, at: datetime) -> Answer:
     """
     began = time.perf_counter()
     answer = repeats.once(asked, lambda: _select(asked, caller, at))
-    meters().decision_seconds.observe(time.perf_counter() - began)
+    tally.decided(time.perf_counter() - began)
     return answer
 
 
@@ -44,21 +48,23 @@ def _select(asked: Asked, caller: str, at: datetime) -> Answer:
         # The same request arrived before, or at once, and the other was faster.
         return earlier
     answer = Answer.of(made.decision, made.core)
-    if made.source == Selection.Source.JOURNAL.value:
+    if not made.is_in_database:
         repeats.keep(asked, answer)
     if made.is_new:
-        meters().decisions(made.decision.reason.value, made.source).inc()
+        tally.decision(made.decision.reason.value, made.source)
     return answer
 
 
 def _make(wanted: Wanted) -> Made:
-    if not connection.in_atomic_block:
-        return group.submit(wanted)
-    # What this thread's transaction sees, no other thread does.
-    [made] = make([wanted])
-    if isinstance(made, Exception):
-        raise made
-    return made
+    if connection.in_atomic_block:
+        # What this thread's transaction sees, no other thread does.
+        [made] = make([wanted])
+        if isinstance(made, Exception):
+            raise made
+        return made
+    if settings.SELECTION_STORE == "write-behind" and (behind := make_behind(wanted)):
+        return behind
+    return group.submit(wanted)
 
 
 def _earlier(asked: Asked) -> Answer | None:

@@ -3,58 +3,19 @@
 While the database is away its decisions are in the journal instead (routing.journal).
 """
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 
 from django.db import OperationalError
-from django.utils import timezone
 
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
-from routing.engine import Bundle, Decision, SelectionProblem, SelectionRequest, canonical_json, decide
+from routing.engine import Bundle, canonical_json
 from routing.journal import journal
 from routing.models import Selection
-from routing.repeats import Asked
 from routing.storing.grouping import Group
 from routing.storing.lanes import lanes
-from routing.storing.rows import Key, Row, Store, row_of_decision
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One selection to be made: what is asked, by whom, when (UTC)."""
-
-    asked: Asked
-    caller: str
-    at: datetime
-
-    @property
-    def key(self) -> Key:
-        return self.asked.tenant, self.asked.persona, self.asked.conversation_id
-
-    def request(self, last_profile: str | None) -> SelectionRequest:
-        asked = self.asked
-        return SelectionRequest(
-            tenant=asked.tenant,
-            persona=asked.persona,
-            conversation_id=asked.conversation_id,
-            at=self.at,
-            task=asked.task,
-            exclude=asked.exclude,
-            last_profile=last_profile,
-            request_id=asked.request_id,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A decision, the canonical JSON of its core, and where it is: ``is_new`` is False when the database had one under
-    its ``request_id``, or this very decision, already."""
-
-    decision: Decision
-    core: bytes
-    source: str
-    is_new: bool = True
+from routing.storing.making import Made, Wanted, decide_all
+from routing.storing.rows import Store
 
 
 def make(wanted: list[Wanted]) -> list[Made | Exception]:
@@ -74,40 +35,20 @@ group: Group[Wanted, Made] = Group(make, leaders=2)
 
 def _commit(store: Store, bundle: Bundle, wanted: list[Wanted]) -> list[Made | Exception]:
     last = store.last_profiles([one.key for one in wanted])
-    made, rows = _decide(bundle, wanted, last, Selection.Source.REMOTE.value)
+    made, rows = decide_all(bundle, wanted, last, Selection.Source.REMOTE.value)
     stored = store.put(rows) if rows else set()
     if len(stored) == len(rows):
         return made
     return [
-        Made(one.decision, one.core, one.source, is_new=False)
+        replace(one, is_new=False)
         if isinstance(one, Made) and one.decision.decision_id not in stored
         else one
         for one in made
     ]
 
 
-def _decide(
-    bundle: Bundle, wanted: list[Wanted], last: dict[Key, str], source: str
-) -> tuple[list[Made | Exception], list[Row]]:
-    now = timezone.now()
-    made: list[Made | Exception] = []
-    rows: list[Row] = []
-    for one in wanted:
-        try:
-            decision = decide(bundle, one.request(last.get(one.key)))
-        except SelectionProblem as problem:
-            made.append(problem)
-            continue
-        core = canonical_json(decision.core())
-        made.append(Made(decision, core, source))
-        rows.append(row_of_decision(decision, core, one.caller, source, now))
-        # The next turn of the same conversation may be in this very group.
-        last[one.key] = decision.profile.slug
-    return made, rows
-
-
 def _write_down(bundle: Bundle, wanted: list[Wanted]) -> list[Made | Exception]:
-    made, _ = _decide(bundle, wanted, {}, Selection.Source.JOURNAL.value)
+    made, _ = decide_all(bundle, wanted, {}, Selection.Source.JOURNAL.value, is_in_database=False)
     lines = [
         canonical_json([one.caller, decided.decision.core()])
         for one, decided in zip(wanted, made, strict=True)

@@ -1,0 +1,197 @@
+"""Write-behind (SELECTION_STORE=write-behind): a decision is answered when it is in the process's journal, and carried
+into the database a moment later.
+
+What is lost, and when: nothing when a process is killed, because the operating system has each line before the answer
+goes out, and the next process of the host carries it. When the machine itself stops, what was answered in the last
+SELECTION_SYNC_MS milliseconds. Until a decision is carried (CARRY_SECONDS), other processes do not know of it: ADR 31.
+"""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import orjson
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from catalog.outage import AWAY, outage
+from routing.bundle import current_bundle
+from routing.engine import canonical_json, decide
+from routing.journal import Segment, journal
+from routing.models import ConversationSelection, Selection
+from routing.storing.conversations import KEPT, Conversations
+from routing.storing.lanes import lanes
+from routing.storing.making import Made, Wanted
+from routing.storing.rows import Row, row_of_decision
+
+log = logging.getLogger(__name__)
+
+#: How long a decision waits for its way into the database, if the database keeps up.
+CARRY_SECONDS = 0.2
+#: Decisions of one statement.
+_ROWS = 500
+#: Decisions that may wait; beyond, who asks waits for the database, as with SELECTION_STORE=commit.
+MOST_WAITING = 20_000
+#: What others committed is read again for so long, since it may become visible late.
+_OVERLAP = timedelta(seconds=1)
+
+
+class Behind:
+    """This process's. Safe between threads; a fork starts its own."""
+
+    def __init__(self, directory: Callable[[], Path], sync_seconds: Callable[[], float]) -> None:
+        self._directory = directory
+        self._sync_seconds = sync_seconds
+        self.conversations = Conversations()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._segment: Segment | None = None
+        self._waiting: list[Row] = []
+        self._threads: list[threading.Thread] = []
+        self._unsynced = threading.Event()
+        self._stop = threading.Event()
+        self._learnt: datetime | None = None
+        self._being_carried = 0
+        self._owner = os.getpid()
+        self.conversations.forget()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) + self._being_carried >= MOST_WAITING
+
+    def begin(self) -> None:
+        """Learn what the last conversations were given, and start the threads; once in each process."""
+        if self._threads and self._owner == os.getpid():
+            return
+        with self._lock:
+            if self._threads and self._owner == os.getpid():
+                return
+            if self._owner != os.getpid():
+                self._reset()
+            self._learn()
+            for work in (self._sync, self._carry):
+                thread = threading.Thread(target=work, name=f"selections{work.__name__}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            atexit.register(self.end)
+
+    def append(self, row: Row, core: bytes) -> None:
+        """Returns when the operating system has it. OSError when it has not: then nothing of it is kept."""
+        line = b"[" + orjson.dumps(row.caller) + b"," + core + b"]\n"
+        with self._lock:
+            if self._segment is None:
+                self._segment = Segment(self._directory())
+            self._segment.write(line)
+            self._waiting.append(row)
+        self._unsynced.set()
+
+    def flush(self) -> None:
+        """Carry what waits now. Raises nothing: what cannot be carried stays on disk for whoever comes next."""
+        with self._lock:
+            segment, rows = self._segment, self._waiting
+            self._segment, self._waiting = None, []
+            self._being_carried = len(rows)
+        if segment is None:
+            return
+        try:
+            for start in range(0, len(rows), _ROWS):
+                self._put(rows[start : start + _ROWS])
+                self._being_carried = max(self._being_carried - _ROWS, 0)
+        except Exception as error:  # noqa: BLE001  # nothing is lost, whatever it is
+            level = logging.ERROR if isinstance(error, AWAY) else logging.CRITICAL
+            log.log(level, "%d decisions stay in the journal for now: %s", len(rows), error)
+            # The journal's thread carries it when the database is back.
+            segment.close()
+            journal.carry_later()
+        else:
+            segment.delete()
+        finally:
+            self._being_carried = 0
+
+    def _put(self, rows: list[Row]) -> None:
+        with outage.watch():
+            now = timezone.now()
+            told = [row._replace(recorded_at=now) for row in rows]
+            stored = lanes.run(lambda store: store.put(told))
+            # Its request_id was answered by another process meanwhile: both answers were given, so both are kept.
+            twice = [row._replace(request_id=None) for row in told if row.decision_id not in stored]
+            if twice:
+                lanes.run(lambda store: store.put(twice))
+
+    def _sync(self) -> None:
+        while not self._stop.is_set():
+            self._unsynced.wait()
+            time.sleep(self._sync_seconds())
+            self._unsynced.clear()
+            with self._lock:
+                segment = self._segment
+            if segment is not None:
+                try:
+                    segment.sync()
+                except (OSError, ValueError) as error:  # a closed one was carried meanwhile
+                    log.error("the journal could not be synced to disk: %s", error)
+
+    def _carry(self) -> None:
+        while not self._stop.wait(CARRY_SECONDS):
+            try:
+                self.flush()
+                self._learn()
+            except AWAY:
+                pass
+            except Exception:
+                log.exception("decisions could not be carried; trying again")
+            finally:
+                connections.close_all()
+
+    def _learn(self) -> None:
+        """What other processes gave meanwhile."""
+        try:
+            with outage.watch():
+                rows = ConversationSelection.objects.order_by("-decided_at").values_list(
+                    "tenant", "persona", "conversation_id", "profile", "decided_at"
+                )
+                if self._learnt is not None:
+                    rows = rows.filter(decided_at__gt=self._learnt - _OVERLAP)
+                self._learnt = self.conversations.learn(reversed(rows[:KEPT])) or self._learnt
+        except AWAY as error:
+            log.error("what other processes decided is not known for now: %s", error)
+
+    def end(self) -> None:
+        """Carry what waits and end the threads."""
+        self._stop.set()
+        self._unsynced.set()
+        for thread in self._threads:
+            thread.join(5)
+        self.flush()
+        self._reset()
+
+
+behind = Behind(lambda: settings.DATA_DIR / "journal", lambda: settings.SELECTION_SYNC_MS / 1000)
+
+
+def make_behind(wanted: Wanted) -> Made | None:
+    """The decision, in the journal; None when that is no way now: the disk is full, or the database is far behind.
+    Raises SelectionProblem."""
+    behind.begin()
+    if behind.is_full:
+        return None
+    bundle = current_bundle()
+    last = behind.conversations.last(wanted.key)
+    decision = decide(bundle, wanted.request(last))
+    core = canonical_json(decision.core())
+    source = Selection.Source.REMOTE.value
+    try:
+        behind.append(row_of_decision(decision, core, wanted.caller, source, wanted.at), core)
+    except OSError as error:
+        log.error("the journal takes no decision; the database does: %s", error)
+        return None
+    behind.conversations.note(wanted.key, decision.profile.slug, wanted.at)
+    return Made(decision, core, source, is_in_database=False)

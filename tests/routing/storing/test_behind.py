@@ -17,7 +17,7 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from catalog.outage import outage
-from routing.journal import Journal, journal
+from routing.journal import Journal, Segment, journal
 from routing.models import ConversationSelection, Selection
 from routing.repeats import Asked, repeats
 from routing.selection import select
@@ -134,7 +134,7 @@ def test_a_request_id_that_another_process_answered_meanwhile_loses_neither_deci
 
 def test_with_a_full_disk_the_database_takes_it(still: None) -> None:
     with mock.patch.object(
-        module.Segment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")
+        Segment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")
     ):
         told = ask("c-1")
     assert str(Selection.objects.get().decision_id) == told["decision_id"]
@@ -178,14 +178,14 @@ def test_one_that_the_database_refuses_stays_on_disk_and_is_told_of(
 
 def test_lines_are_synced_to_disk_soon_after(still: None) -> None:
     synced = 0
-    sync = module.Segment.sync
+    sync = Segment.sync
 
     def count(self: Any) -> None:
         nonlocal synced
         sync(self)
         synced += 1
 
-    with mock.patch.object(module.Segment, "sync", count):
+    with mock.patch.object(Segment, "sync", count):
         ask("c-1")
         until(lambda: synced > 0)
 

@@ -4,8 +4,7 @@ docs/decisions.md explains them one by one.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from routing.decision import Reason, SelectionProblem, SelectionRequest
 from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
@@ -13,9 +12,12 @@ from routing.standing import Kind, StandingOverride
 from routing.view import ScopeView
 from telemetry.freshness_state import Freshness
 
+#: Metrics that may steer.
+_CURRENT = (Freshness.FRESH, Freshness.DEGRADED)
+_NOBODY: Mapping[str, str] = {}
 
-@dataclass(frozen=True, slots=True)
-class Case:
+
+class Case(NamedTuple):
     """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
     or what stands in for it when that is excluded or barred, None when nothing can; ``overrides`` stand for the
     request, by precedence. ``barred`` are profiles in quarantine, slug to why; ``probing`` those that this conversation
@@ -31,14 +33,14 @@ class Case:
     freshness: Freshness
     overrides: tuple[StandingOverride, ...]
     excluded: frozenset[str]
-    barred: Mapping[str, str] = field(default_factory=dict)
-    probing: Mapping[str, str] = field(default_factory=dict)
+    barred: Mapping[str, str] = _NOBODY
+    probing: Mapping[str, str] = _NOBODY
     weight: float = 1.0
     other: Optional["Case"] = None
 
     @property
     def is_stale(self) -> bool:
-        return self.freshness not in (Freshness.FRESH, Freshness.DEGRADED)
+        return self.freshness not in _CURRENT
 
     def share(self, purpose: str) -> float:
         """Where the conversation lies in [0, 1) for a purpose; purposes are independent of each other."""
@@ -46,8 +48,7 @@ class Case:
         return stable_share(salt, self.request.tenant, self.request.conversation_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What a rule that applies says."""
 
     profile: str
@@ -139,6 +140,21 @@ def explore(case: Case) -> Choice | None:
 
 
 def sticky(case: Case) -> Choice | None:
+    last = _stays_with(case)
+    if last is None:
+        return None
+    best = case.view.ranked[0]
+    behind = case.view.scores[best] - case.view.scores[last]
+    return Choice(
+        last,
+        Reason.STICKY,
+        f"The conversation stays with {last}: {behind:.3f} behind the best, {best}; it switches at "
+        f"{case.persona.switch_margin:g}.",
+    )
+
+
+def _stays_with(case: Case) -> str | None:
+    """The conversation's last profile, when it may win and is less than the margin behind the best."""
     last = case.request.last_profile
     if last is None or last not in case.view.scores:
         return None
@@ -146,14 +162,7 @@ def sticky(case: Case) -> Choice | None:
     if last == best:
         return None  # the rank itself gives it, so nothing was held back
     behind = case.view.scores[best] - case.view.scores[last]
-    if behind >= case.persona.switch_margin:
-        return None
-    return Choice(
-        last,
-        Reason.STICKY,
-        f"The conversation stays with {last}: {behind:.3f} behind the best, {best}; it switches at "
-        f"{case.persona.switch_margin:g}.",
-    )
+    return last if behind < case.persona.switch_margin else None
 
 
 def ranked(case: Case) -> Choice | None:
@@ -237,16 +246,26 @@ def _side_chance(case: Case, slug: str) -> float:
 
 
 def _chance(case: Case, slug: str) -> float:
+    """The chances of all routes that lead to the profile: flag off, held out, stale, tried, stayed with or ranked."""
     on = case.bundle.flag.share(case.request.tenant, case.request.persona)
     held = case.persona.holdout_share
-    routes = [(case.default, 1 - on), (case.default, on * held)]
     free = on * (1 - held)
+    chance = 0.0
+    if slug == case.default:
+        chance += 1 - on
+        chance += on * held
     if case.is_stale:
-        routes.append((case.default, free))
-    else:
-        tried = case.view.explorable if case.default is not None else ()
-        share = case.persona.exploration_share if tried else 0.0
-        routes += [(one, free * share / len(tried)) for one in tried]
-        main = sticky(case) or ranked(case)
-        routes.append((main.profile if main else case.default, free * (1 - share)))
-    return sum(chance for one, chance in routes if one == slug)
+        return chance + free if slug == case.default else chance
+    tried = case.view.explorable if case.default is not None else ()
+    share = case.persona.exploration_share if tried else 0.0
+    if slug in tried:
+        chance += free * share / len(tried)
+    return chance + free * (1 - share) if slug == _main(case) else chance
+
+
+def _main(case: Case) -> str | None:
+    """What a conversation gets that nothing holds back: the sticky, the ranked or the default profile."""
+    stays = _stays_with(case)
+    if stays is not None:
+        return stays
+    return case.view.ranked[0] if case.view.ranked else case.default

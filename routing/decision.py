@@ -1,17 +1,19 @@
 """What is asked and what is answered: requests, reasons, problems, decisions. Pure."""
 
+import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from routing.policy import BundleProfile, canonical_json
 from telemetry.freshness_state import Freshness
 
-_NAMESPACE = uuid.UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11")
+_NAMESPACE = uuid.UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11").bytes
 
 
 class Reason(StrEnum):
@@ -83,14 +85,15 @@ class SelectionRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The answer: which profile, why, and what to try next. ``candidates_json`` is the canonical JSON of all
-    candidates, in order of rank; ``candidates_sha256`` is of these bytes. ``overrides`` are the ids of those that had
-    a say, by what they did: ``applied`` (None: none), ``excluding``, ``shadowed``."""
+class Decision(NamedTuple):
+    """The answer: which profile, why, and what to try next. ``asked`` are the request's JSON values;
+    ``candidates_json`` is the canonical JSON of all candidates, in order of rank, ``candidates_sha256`` is of these
+    bytes. ``overrides`` are the ids of those that had a say, by what they did: ``applied`` (None: none),
+    ``excluding``, ``shadowed``."""
 
     decision_id: str
     request: SelectionRequest
+    asked: Mapping[str, Any]
     profile: BundleProfile
     reason: Reason
     explanation: str
@@ -113,7 +116,7 @@ class Decision:
     def core(self) -> dict[str, Any]:
         """JSON values; the candidates stand in it by their checksum only. What is stored of a decision."""
         return {
-            **self.request.to_dict(),
+            **self.asked,
             "decision_id": self.decision_id,
             "profile": self.profile.to_dict(),
             "reason": self.reason.value,
@@ -133,6 +136,11 @@ class Decision:
         return {**self.core(), "candidates": self.candidates}
 
 
-def decision_id(bundle_version: str, request: SelectionRequest) -> str:
-    """From the content, so that a replay gives the same id."""
-    return str(uuid.uuid5(_NAMESPACE, canonical_json([bundle_version, request.to_dict()]).decode()))
+def decision_id(bundle_version: str, asked: Mapping[str, Any]) -> str:
+    """From the content, so that a replay gives the same id: a UUID of version 5. ``asked``: the request's JSON
+    values."""
+    content = _NAMESPACE + canonical_json([bundle_version, asked])
+    # What ``str(uuid.uuid5(...))`` gives (RFC 9562, 5.5), without the objects in between.
+    digest = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

@@ -4,7 +4,7 @@ The same bundle and request give the same decision, byte for byte. docs/decision
 reason and problem.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from routing.choosing import RULES, Case, Choice, propensity
@@ -93,15 +93,18 @@ class _View(Protocol):
 def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     """What the rules look at for one request. Raises SelectionProblem for what there is no case for."""
     tenant, persona = _named(bundle, request)
-    scores = bundle.scores(tenant.slug, persona.slug)
+    default, scores = (
+        bundle.default_profile(tenant.slug, persona.slug),
+        bundle.scores(tenant.slug, persona.slug),
+    )
     overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
-    by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE}))
+    by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE})) if overrides else ()
     excluded = frozenset((*by_people, *request.exclude))
     freshness = state(scores.as_of if scores else None, request.at)
 
     def case(barred: Barred, weight: float = 1.0, probing: Barred = ()) -> Case:
         view = see(bundle, scores, by_people, request.exclude, barred)
-        default, why = bundle.default_profile(tenant.slug, persona.slug), dict(barred)
+        why = dict(barred)
         given = _default(default, excluded | why.keys() if why else excluded, view)
         if given is None and barred:
             # With nothing else left, what is in quarantine is still better than no answer.
@@ -155,8 +158,8 @@ def _with_circuits(bundle: Bundle, request: SelectionRequest, case: _Make) -> Ca
     share = circuits.probe_share
     closed, probing = case(bars.all, 1 - share), case(bars.always, share, bars.else_)
     if closed.share("probe") < share:
-        return replace(probing, other=closed)
-    return replace(closed, other=probing)
+        return probing._replace(other=closed)
+    return closed._replace(other=probing)
 
 
 def _default(default: str, excluded: frozenset[str], view: ScopeView) -> str | None:
@@ -182,9 +185,11 @@ def _given(case: Case, choice: Choice) -> BundleProfile:
 def _decision(case: Case, choice: Choice) -> Decision:
     bundle, request = case.bundle, case.request
     profile = _given(case, choice)
+    asked = request.to_dict()
     return Decision(
-        decision_id=decision_id(bundle.version, request),
+        decision_id=decision_id(bundle.version, asked),
         request=request,
+        asked=asked,
         profile=profile,
         reason=choice.reason,
         explanation=_explanation(case, choice),
@@ -201,6 +206,8 @@ def _decision(case: Case, choice: Choice) -> Decision:
 
 
 def _overrides(case: Case, choice: Choice) -> dict[str, Any]:
+    if not case.overrides:
+        return {"applied": None, "excluding": [], "shadowed": []}
     excluding = [o.id for o in case.overrides if o.kind is Kind.EXCLUDE]
     quiet = {choice.override, *excluding}
     return {
@@ -222,11 +229,12 @@ def _explanation(case: Case, choice: Choice) -> str:
 def _fallback(case: Case, choice: Choice) -> tuple[str, ...]:
     """The next best, those that cost more than the default after the others, ending in the default whatever its rank:
     it is what people trust. One in quarantine comes after what stands in for it: a last resort."""
+    given, stands_in = choice.profile, case.default
     able = (*case.view.ranked, *case.view.reserve)
-    chain = [slug for slug in able if slug not in (choice.profile, case.default)]
-    last = [case.default]
+    chain = [slug for slug in able if slug != given and slug != stands_in]  # for each of many
+    last = [stands_in]
     if case.barred:
         default = case.bundle.default_profile(case.request.tenant, case.request.persona)
-        last += [default] if default in case.barred and default not in (case.default, *case.excluded) else []
-    chain += [slug for slug in last if slug and slug != choice.profile and slug in case.bundle.usable]
+        last += [default] if default in case.barred and default not in (stands_in, *case.excluded) else []
+    chain += [slug for slug in last if slug and slug != given and slug in case.bundle.usable]
     return tuple(chain)

@@ -155,5 +155,5 @@ def _check(item: Any, names: Directory, tenants: frozenset[str] | None, now: dat
         raise Rejected("in_future", f"decided_at: {told.decided_at.isoformat()} is in the future.")
     if told.decided_at < now - LATEST:
         raise Rejected("too_late", f"decided_at: {told.decided_at.isoformat()} is over 48 hours ago.")
-    if decision_id(told.bundle_version, SelectionRequest.from_dict(item)) != item["decision_id"]:
+    if decision_id(told.bundle_version, SelectionRequest.from_dict(item).to_dict()) != item["decision_id"]:
         raise Rejected("invalid_field", "decision_id: it does not follow from the decision's content.")

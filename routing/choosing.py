@@ -19,15 +19,17 @@ _NOBODY: Mapping[str, str] = {}
 
 class Case(NamedTuple):
     """One request before the rules: what they look at, looked up once. ``default`` is the scope's default,
-    or what stands in for it when that is excluded or barred, None when nothing can; ``overrides`` stand for the
-    request, by precedence. ``barred`` are profiles in quarantine, slug to why; ``probing`` those that this conversation
-    may get all the same, because it is among the ``weight`` of conversations that probe. ``other``: the case of the
-    conversations that probe when this one does not, or the other way round; None: nothing is half-open."""
+    or what stands in for it when that is excluded or barred, None when nothing can; ``flag_share`` of the scope's
+    conversations have the flag on; ``overrides`` stand for the request, by precedence. ``barred`` are profiles in
+    quarantine, slug to why; ``probing`` those that this conversation may get all the same, because it is among the
+    ``weight`` of conversations that probe. ``other``: the case of the conversations that probe when this one does not,
+    or the other way round; None: nothing is half-open."""
 
     bundle: Bundle
     request: SelectionRequest
     persona: BundlePersona
     default: str | None
+    flag_share: float
     scores: ScopeScores | None
     view: ScopeView
     freshness: Freshness
@@ -97,7 +99,7 @@ def override_prefer(case: Case) -> Choice | None:
 
 def flag_off(case: Case) -> Choice | None:
     request = case.request
-    if case.bundle.flag.is_on(request.tenant, request.persona, request.conversation_id):
+    if case.bundle.flag.is_among(case.flag_share, request.tenant, request.conversation_id):
         return None
     return _default(case, Reason.FLAG_OFF, "Automatic selection is off for this conversation")
 
@@ -247,7 +249,7 @@ def _side_chance(case: Case, slug: str) -> float:
 
 def _chance(case: Case, slug: str) -> float:
     """The chances of all routes that lead to the profile: flag off, held out, stale, tried, stayed with or ranked."""
-    on = case.bundle.flag.share(case.request.tenant, case.request.persona)
+    on = case.flag_share
     held = case.persona.holdout_share
     free = on * (1 - held)
     chance = 0.0

@@ -100,6 +100,7 @@ def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
     overrides = bundle.standing.of(tenant.slug, persona.slug, request.task, request.at)
     by_people = tuple(sorted({o.profile for o in overrides if o.kind is Kind.EXCLUDE})) if overrides else ()
     excluded = frozenset((*by_people, *request.exclude))
+    flag_share = bundle.flag.share(tenant.slug, persona.slug)
     freshness = state(scores.as_of if scores else None, request.at)
 
     def case(barred: Barred, weight: float = 1.0, probing: Barred = ()) -> Case:
@@ -114,6 +115,7 @@ def examine(bundle: Bundle, request: SelectionRequest, see: _View) -> Case:
             request=request,
             persona=persona,
             default=given,
+            flag_share=flag_share,
             scores=scores,
             view=view,
             freshness=freshness,

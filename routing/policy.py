@@ -79,7 +79,10 @@ class FlagState:
 
     def is_on(self, tenant: str, persona: str, conversation_id: str) -> bool:
         """Never by chance per request; raising a percentage never turns a conversation off."""
-        share = self.share(tenant, persona)
+        return self.is_among(self.share(tenant, persona), tenant, conversation_id)
+
+    def is_among(self, share: float, tenant: str, conversation_id: str) -> bool:
+        """Whether a conversation is among a share of them, 0 to 1."""
         if share <= 0 or share >= 1:
             return share >= 1
         # The persona is not hashed: a scope that gets a share of its own keeps the conversations that it had.

@@ -1,13 +1,14 @@
 """Laws that hold for any bundle and conversation."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from uuid import UUID, uuid5
 
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.engine import Bundle, FlagState, Reason, canonical_json, decide
+from routing.engine import Bundle, FlagState, Reason, SelectionRequest, canonical_json, decide
 from tests.routing.cases import NOW, bundle, pools, profile, request, scope, wild_evidence
 
 bundles = st.builds(
@@ -50,6 +51,23 @@ def test_the_same_bundle_and_request_give_the_same_bytes_also_after_a_journey_as
     assert travelled == found
     assert canonical_json(decide(found, asked).to_dict()) == first
     assert canonical_json(decide(travelled, asked).to_dict()) == first
+
+
+times = st.datetimes(
+    timezones=st.one_of(st.just(UTC), st.integers(-720, 840).map(lambda m: timezone(timedelta(minutes=m))))
+)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), times, st.sampled_from([None, "r-1"]))
+def test_a_decision_is_named_by_its_content_and_tells_its_time_in_iso_form(
+    conversation: str, at: datetime, request_id: str | None
+) -> None:
+    asked = request(conversation, at=at, request_id=request_id)
+    decision = decide(bundle(), asked)
+    content = canonical_json([decision.bundle_version, asked.to_dict()]).decode()
+    assert decision.decision_id == str(uuid5(UUID("c2b7f9a4-6f1e-5d38-9f60-0c8a5d5f7e11"), content))
+    assert decision.core()["decided_at"] == asked.to_dict()["decided_at"] == at.isoformat()
+    assert SelectionRequest.from_dict(decision.core()) == asked
 
 
 @given(bundles)

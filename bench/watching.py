@@ -54,19 +54,21 @@ def _cpu(work: Any) -> float:
 
 def _alone(rounds: int) -> tuple[float, ...]:
     from observability import ids
-    from observability.meters import meters
     from observability.requests import count_request
+    from observability.tally import tally
 
     def once() -> None:
         ids.bind(None)
         count_request("POST", "selections", 200, 0.001)
-        meters().decisions("ranked", "remote").inc()
-        meters().decision_seconds.observe(0.001)
+        tally.decision("ranked", "remote")
+        tally.decided(0.001)
         ids.unbind()
 
     def all_of_them() -> None:
         for _ in range(_CALLS):
             once()
+        # Whoever waits for it, it costs CPU.
+        tally.fold()
 
     return tuple(_cpu(all_of_them) / _CALLS * 1e6 for _ in range(rounds))
 
@@ -77,6 +79,6 @@ def _unwatched() -> Iterator[None]:
 
     with (
         mock.patch.object(Requests, "__call__", lambda self, request: self._get_response(request)),
-        mock.patch("routing.selection.meters", _Nothing()),
+        mock.patch("routing.selection.tally", _Nothing()),
     ):
         yield

@@ -1,7 +1,7 @@
 """The id of what runs now, a request or a task: in its logs, its answers, its audit entries."""
 
+import os
 import re
-import uuid
 from contextvars import ContextVar
 
 #: What callers may call their requests; anything else gets a name of ours.
@@ -17,7 +17,7 @@ def current() -> str | None:
 
 def bind(given: str | None) -> str:
     """From now on this is the id, if it may be one, else a new one; returns it."""
-    name = given if given is not None and _VALID.fullmatch(given) else uuid.uuid4().hex
+    name = given if given is not None and _VALID.fullmatch(given) else os.urandom(16).hex()
     _current.set(name)
     return name
 

@@ -173,6 +173,9 @@ class ConversationSelection(models.Model):
     reason = models.CharField(max_length=40)
     decision_id = models.UUIDField()
     decided_at = models.DateTimeField(db_index=True)
+    origin = models.CharField(  # noqa: DJ001  # unknown is NULL, never ""
+        max_length=16, null=True, help_text="The process that wrote it, so that only others read it as news."
+    )
 
     class Meta:
         constraints = [

@@ -64,10 +64,11 @@ def remember(rows: list[Selection]) -> None:
                 reason=row.reason,
                 decision_id=row.decision_id,
                 decided_at=row.decided_at,
+                origin=None,
             )
             for row in rows
         ],
         update_conflicts=True,
         unique_fields=["tenant", "conversation_id", "persona"],
-        update_fields=["profile", "reason", "decision_id", "decided_at"],
+        update_fields=["profile", "reason", "decision_id", "decided_at", "origin"],
     )

@@ -12,23 +12,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
 from django.conf import settings
-from django.db import connections
 from django.utils import timezone
 
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
 from routing.engine import canonical_json, decide
 from routing.journal import Segment, journal
-from routing.models import ConversationSelection, Selection
+from routing.models import Selection
 from routing.storing.conversations import KEPT, Conversations
 from routing.storing.lanes import lanes
 from routing.storing.making import Made, Wanted
-from routing.storing.rows import Row, row_of_decision
+from routing.storing.rows import ORIGIN, Row, row_of_decision
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +36,9 @@ CARRY_SECONDS = 0.2
 _ROWS = 500
 #: Decisions that may wait; beyond, who asks waits for the database, as with SELECTION_STORE=commit.
 MOST_WAITING = 20_000
-#: What others committed is read again for so long, since it may become visible late.
-_OVERLAP = timedelta(seconds=1)
+#: What others decided is looked for so often, and so far back.
+LEARN_SECONDS = 0.5
+_OVERLAP_SECONDS = 2.0
 
 
 class Behind:
@@ -58,7 +57,8 @@ class Behind:
         self._threads: list[threading.Thread] = []
         self._unsynced = threading.Event()
         self._stop = threading.Event()
-        self._learnt: datetime | None = None
+        self._since = 0.0
+        self._learnt_at = 0.0
         self._being_carried = 0
         self._owner = os.getpid()
         self.conversations.forget()
@@ -143,26 +143,26 @@ class Behind:
         while not self._stop.wait(CARRY_SECONDS):
             try:
                 self.flush()
-                self._learn()
+                if time.monotonic() - self._learnt_at >= LEARN_SECONDS:
+                    self._learnt_at = time.monotonic()
+                    self._learn()
             except AWAY:
                 pass
             except Exception:
                 log.exception("decisions could not be carried; trying again")
-            finally:
-                connections.close_all()
 
     def _learn(self) -> None:
-        """What other processes gave meanwhile."""
+        """What other processes gave meanwhile; when it begins, what anybody gave last."""
+        began, besides = time.time(), ORIGIN if self._since else ""
         try:
             with outage.watch():
-                rows = ConversationSelection.objects.order_by("-decided_at").values_list(
-                    "tenant", "persona", "conversation_id", "profile", "decided_at"
-                )
-                if self._learnt is not None:
-                    rows = rows.filter(decided_at__gt=self._learnt - _OVERLAP)
-                self._learnt = self.conversations.learn(reversed(rows[:KEPT])) or self._learnt
+                news = lanes.run(lambda store: store.news(self._since, besides, KEPT))
         except AWAY as error:
             log.error("what other processes decided is not known for now: %s", error)
+            return
+        self.conversations.learn(reversed(news))
+        # Read again for a while: a decision may become visible some time after it was made.
+        self._since = began - _OVERLAP_SECONDS
 
     def end(self) -> None:
         """Carry what waits and end the threads."""
@@ -193,5 +193,5 @@ def make_behind(wanted: Wanted) -> Made | None:
     except OSError as error:
         log.error("the journal takes no decision; the database does: %s", error)
         return None
-    behind.conversations.note(wanted.key, decision.profile.slug, wanted.at)
+    behind.conversations.note(wanted.key, decision.profile.slug, wanted.at.timestamp())
     return Made(decision, core, source, is_in_database=False)

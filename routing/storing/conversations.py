@@ -4,9 +4,8 @@ It knows its own decisions at once, and those of others as the database tells of
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 
-from routing.storing.rows import Key
+from routing.storing.rows import Key, News
 
 #: Conversations remembered at least; at most twice as many.
 KEPT = 50_000
@@ -18,16 +17,16 @@ class Conversations:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._young: dict[int, tuple[datetime, str]] = {}
-        self._old: dict[int, tuple[datetime, str]] = {}
+        self._young: dict[int, tuple[float, str]] = {}
+        self._old: dict[int, tuple[float, str]] = {}
 
     def last(self, key: Key) -> str | None:
         name = hash(key)
         found = self._young.get(name) or self._old.get(name)
         return found[1] if found is not None else None
 
-    def note(self, key: Key, profile: str, at: datetime) -> None:
-        """It was given this at this time; what is older than what is known is passed over."""
+    def note(self, key: Key, profile: str, at: float) -> None:
+        """It was given this at this time (seconds since 1970); what is older than what is known is passed over."""
         name = hash(key)
         known = self._young.get(name) or self._old.get(name)
         if known is not None and known[0] > at:
@@ -37,14 +36,10 @@ class Conversations:
             # The older half goes as a whole, without looking at each.
             self._old, self._young = self._young, {}
 
-    def learn(self, told: Iterable[tuple[str, str, str, str, datetime]]) -> datetime | None:
-        """Rows of tenant, persona, conversation, profile and time; the newest time among them, None of none."""
-        newest: datetime | None = None
+    def learn(self, told: Iterable[News]) -> None:
+        """What others gave."""
         for tenant, persona, conversation, profile, at in told:
             self.note((tenant, persona, conversation), profile, at)
-            if newest is None or at > newest:
-                newest = at
-        return newest
 
     def forget(self) -> None:
         self._young, self._old = {}, {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from routing.storing.rows import Key, Row
+from routing.storing.rows import ORIGIN, Key, News, Row
 
 # A column is one text: the driver's lists cost ten times as much as all else it does here. No value holds these two
 # characters: requests are refused that do, and JSON writes them as escapes.
@@ -35,17 +35,25 @@ WITH put AS (
     RETURNING decision_id, decided_at, tenant, persona, conversation_id, profile, reason
 ), remembered AS (
     INSERT INTO routing_conversationselection AS last
-        (tenant, persona, conversation_id, profile, reason, decision_id, decided_at)
+        (tenant, persona, conversation_id, profile, reason, decision_id, decided_at, origin)
     SELECT DISTINCT ON (tenant, conversation_id, persona)
-        tenant, persona, conversation_id, profile, reason, decision_id, decided_at
+        tenant, persona, conversation_id, profile, reason, decision_id, decided_at, %s
     FROM put ORDER BY tenant, conversation_id, persona, decided_at DESC
     ON CONFLICT (tenant, conversation_id, persona) DO UPDATE
     SET profile = excluded.profile, reason = excluded.reason, decision_id = excluded.decision_id,
-        decided_at = excluded.decided_at
+        decided_at = excluded.decided_at, origin = excluded.origin
     WHERE last.decided_at <= excluded.decided_at
 )
 SELECT decision_id::text FROM put
 """  # noqa: S608  # all of it is constant
+
+
+_NEWS = """
+SELECT tenant, persona, conversation_id, profile, extract(epoch FROM decided_at)::float8
+FROM routing_conversationselection
+WHERE decided_at > to_timestamp(%s) AND (origin IS NULL OR origin <> %s)
+ORDER BY decided_at DESC LIMIT %s
+"""
 
 
 class PostgresStore:
@@ -59,11 +67,17 @@ class PostgresStore:
         rows = self._connection.execute(_LAST, columns, prepare=True).fetchall()
         return {(tenant, persona, conversation): profile for tenant, persona, conversation, profile in rows}
 
+    def news(self, since: float, besides: str, most: int) -> list[News]:
+        rows: list[News] = self._connection.execute(_NEWS, (since, besides, most)).fetchall()
+        return rows
+
     def put(self, rows: Sequence[Row]) -> set[str]:
         # In one order for all processes: two that meet in several rows cannot lock each other out.
         ordered = sorted(rows, key=_by_name) if any(row.request_id is not None for row in rows) else rows
         columns = [_text(column) for column in zip(*map(_told, ordered), strict=True)]
-        return {found for (found,) in self._connection.execute(_PUT, columns, prepare=True).fetchall()}
+        return {
+            found for (found,) in self._connection.execute(_PUT, [*columns, ORIGIN], prepare=True).fetchall()
+        }
 
 
 def _by_name(row: Row) -> tuple[str, str, str]:

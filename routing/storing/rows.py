@@ -1,5 +1,6 @@
 """A decision as the values that are stored of it."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -9,6 +10,10 @@ from routing.engine import Decision
 
 #: Tenant, persona, conversation.
 Key = tuple[str, str, str]
+#: Tenant, persona, conversation, profile, when (seconds since 1970, UTC).
+News = tuple[str, str, str, str, float]
+#: This process, in what it writes; a fork is another one.
+ORIGIN = uuid.uuid4().hex[:16]
 
 
 class Row(NamedTuple):
@@ -36,6 +41,9 @@ class Store(Protocol):
 
     def last_profiles(self, keys: Sequence[Key]) -> dict[Key, str]:
         """What these conversations were given last; those of which nothing is known are absent."""
+
+    def news(self, since: float, besides: str, most: int) -> list[News]:
+        """What other processes than that one gave since then, the newest first, so many at most."""
 
     def put(self, rows: Sequence[Row]) -> set[str]:
         """Commit decisions, and each conversation's newest as its last; the ids of those that were not there before."""

@@ -2,10 +2,10 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from routing.storing.rows import Key, Row, newest_by_conversation
+from routing.storing.rows import ORIGIN, Key, News, Row, newest_by_conversation
 
 _NAMES = ", ".join(Row._fields)
 _PUT = f"""
@@ -14,15 +14,21 @@ VALUES ({", ".join("?" * len(Row._fields))}, 0, 0) ON CONFLICT DO NOTHING
 """  # noqa: S608  # all of it is constant
 _REMEMBER = """
 INSERT INTO routing_conversationselection
-    (tenant, persona, conversation_id, profile, reason, decision_id, decided_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+    (tenant, persona, conversation_id, profile, reason, decision_id, decided_at, origin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, conversation_id, persona) DO UPDATE
 SET profile = excluded.profile, reason = excluded.reason, decision_id = excluded.decision_id,
-    decided_at = excluded.decided_at
+    decided_at = excluded.decided_at, origin = excluded.origin
 WHERE decided_at <= excluded.decided_at
 """
 _LAST = """
 SELECT profile FROM routing_conversationselection WHERE tenant = ? AND persona = ? AND conversation_id = ?
+"""
+
+
+_NEWS = """
+SELECT tenant, persona, conversation_id, profile, decided_at FROM routing_conversationselection
+WHERE decided_at > ? AND (origin IS NULL OR origin <> ?) ORDER BY decided_at DESC LIMIT ?
 """
 
 
@@ -45,6 +51,11 @@ class SqliteStore:
                 found[key] = row[0]
         return found
 
+    def news(self, since: float, besides: str, most: int) -> list[News]:
+        start = self._as_stored(datetime.fromtimestamp(since, UTC))
+        rows = self._connection.execute(_NEWS, (start, besides, most)).fetchall()
+        return [(*names, _seconds(at)) for *names, at in rows]
+
     def put(self, rows: Sequence[Row]) -> set[str]:
         if self._in_transaction:
             return self._put(rows)
@@ -62,9 +73,15 @@ class SqliteStore:
         for row in newest_by_conversation(stored):
             values = (row.tenant, row.persona, row.conversation_id, row.profile, row.reason)
             at = self._as_stored(row.decided_at)
-            self._connection.execute(_REMEMBER, (*values, uuid.UUID(row.decision_id).hex, at))
+            self._connection.execute(_REMEMBER, (*values, uuid.UUID(row.decision_id).hex, at, ORIGIN))
         return {row.decision_id for row in stored}
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         times = self._as_stored(row.decided_at), self._as_stored(row.recorded_at)
         return (uuid.UUID(row.decision_id).hex, *times, *row[3:])
+
+
+def _seconds(at: Any) -> float:
+    """Django's own converter may have made a time of the text already."""
+    told = at if isinstance(at, datetime) else datetime.fromisoformat(at)
+    return told.replace(tzinfo=UTC).timestamp()

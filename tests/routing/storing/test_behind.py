@@ -133,9 +133,7 @@ def test_a_request_id_that_another_process_answered_meanwhile_loses_neither_deci
 
 
 def test_with_a_full_disk_the_database_takes_it(still: None) -> None:
-    with mock.patch.object(
-        Segment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")
-    ):
+    with mock.patch.object(Segment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         told = ask("c-1")
     assert str(Selection.objects.get().decision_id) == told["decision_id"]
 

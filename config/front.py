@@ -16,7 +16,7 @@ import orjson
 from django.db import connections
 from django.utils import timezone
 
-from catalog.access import KEYWORD, verify
+from catalog.access import verify_header
 from observability import ids
 from observability.requests import count_request
 from routing.repeats import Asked
@@ -75,14 +75,11 @@ class Front:
     def _answer(self, environ: Environ, body: bytes) -> tuple[str, bytes] | None:
         """The request's name and the answer's body; None: it is not for the front to say."""
         asked = parse(body)
-        scheme, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if asked is None or scheme != KEYWORD or not key or " " in key:
+        caller = verify_header(environ.get("HTTP_AUTHORIZATION", "")) if asked is not None else None
+        if asked is None or caller is None or "select" not in caller.verbs or not caller.may_see(asked.tenant):
             return None
         name = ids.bind(environ.get("HTTP_X_REQUEST_ID"))
         try:
-            caller = verify(key)
-            if caller is None or "select" not in caller.verbs or not caller.may_see(asked.tenant):
-                return None
             return name, select(asked, caller.name, timezone.now()).json
         except Exception:  # noqa: BLE001  # the view meets it again, and tells of it in its way
             return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connection, connections
 from django.utils import timezone
 
 from catalog.outage import outage
@@ -136,6 +136,9 @@ class BundleKeeper:
         return self._monotonic() - self._checked_at >= self._refresh_seconds
 
     def _build_first(self) -> None:
+        # Many may wait here: none of them keeps a connection from whoever builds, or from each other.
+        if not connection.in_atomic_block:
+            connection.close()
         with self._looking:
             if self._built is None:
                 began = self._monotonic()

@@ -53,3 +53,10 @@ class Outage:
 
 
 outage = Outage()
+
+
+def give_back_connection() -> None:
+    """Let go of this thread's connection, if it has one and is in no transaction: for whoever serves without Django's
+    request, at whose end that happens by itself."""
+    if not connection.in_atomic_block:
+        connection.close()

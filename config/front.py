@@ -13,7 +13,6 @@ from io import BytesIO
 from typing import Any
 
 import orjson
-from django.db import connections
 from django.utils import timezone
 
 from catalog.access import verify_header
@@ -76,7 +75,12 @@ class Front:
         """The request's name and the answer's body; None: it is not for the front to say."""
         asked = parse(body)
         caller = verify_header(environ.get("HTTP_AUTHORIZATION", "")) if asked is not None else None
-        if asked is None or caller is None or "select" not in caller.verbs or not caller.may_see(asked.tenant):
+        if (
+            asked is None
+            or caller is None
+            or "select" not in caller.verbs
+            or not caller.may_see(asked.tenant)
+        ):
             return None
         name = ids.bind(environ.get("HTTP_X_REQUEST_ID"))
         try:
@@ -85,7 +89,6 @@ class Front:
             return None
         finally:
             ids.unbind()
-            _give_back_connections()
 
     def _learning(self, way: Way, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: Headers, *rest: Any) -> Any:
@@ -146,10 +149,3 @@ def parse(body: bytes) -> Asked | None:
 
 def _is(value: object, shape: Callable[[str], object]) -> bool:
     return type(value) is str and shape(value) is not None
-
-
-def _give_back_connections() -> None:
-    """What Django does at the end of a request; few selections need a connection of their thread's own."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and not connection.in_atomic_block:
-            connection.close_if_unusable_or_obsolete()

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from catalog.outage import outage
+from catalog.outage import give_back_connection, outage
 from catalog.versions import current_version, policy_changed
 from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
 from routing.courtesy import giving_way
@@ -137,13 +137,13 @@ class BundleKeeper:
 
     def _build_first(self) -> None:
         # Many may wait here: none of them keeps a connection from whoever builds, or from each other.
-        if not connection.in_atomic_block:
-            connection.close()
+        give_back_connection()
         with self._looking:
             if self._built is None:
                 began = self._monotonic()
                 with outage.watch():
                     self._built = build(None)
+                give_back_connection()
                 self._checked_at = self._newest_at = began
 
     def _look(self) -> None:
@@ -160,6 +160,8 @@ class BundleKeeper:
                 self._newest_at = began
             else:
                 self._start()
+        finally:
+            give_back_connection()
         self._checked_at = self._monotonic()
 
     def _start(self) -> None:

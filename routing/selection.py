@@ -12,7 +12,7 @@ import orjson
 from django.conf import settings
 from django.db import connection
 
-from catalog.outage import AWAY
+from catalog.outage import AWAY, give_back_connection
 from observability.tally import tally
 from routing.answer import Answer
 from routing.engine import SelectionProblem
@@ -75,11 +75,14 @@ def _earlier(asked: Asked) -> Answer | None:
         row = Selection.objects.filter(tenant=asked.tenant, request_id=asked.request_id).first()
     except AWAY:
         return None
+    finally:
+        give_back_connection()
     if row is None:
         return None
     core = orjson.loads(row.core)
     names = ("tenant", "persona", "conversation_id", "task", "request_id")
     asked.refuse_other(Asked(**{name: core[name] for name in names}, exclude=tuple(core["exclude"])))
     decision = replay(row).decision
+    give_back_connection()
     # Without its candidates a decision is still the same decision.
     return Answer.from_dict(decision.to_dict() if decision else {**core, "candidates": []})

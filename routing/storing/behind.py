@@ -21,11 +21,12 @@ from django.utils import timezone
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
 from routing.engine import canonical_json, decide
-from routing.journal import Segment, journal
+from routing.journal import journal
 from routing.models import Selection
 from routing.storing.conversations import KEPT, Conversations
 from routing.storing.lanes import lanes
 from routing.storing.making import Made, Wanted
+from routing.storing.mapped import MappedSegment
 from routing.storing.rows import ORIGIN, Row, row_of_decision
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Behind:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._segment: Segment | None = None
+        self._segment: MappedSegment | None = None
+        self._size = 0
         self._waiting: list[Row] = []
         self._threads: list[threading.Thread] = []
         self._unsynced = threading.Event()
@@ -88,7 +90,7 @@ class Behind:
         line = b"[" + orjson.dumps(row.caller) + b"," + core + b"]\n"
         with self._lock:
             if self._segment is None:
-                self._segment = Segment(self._directory())
+                self._segment = MappedSegment(self._directory(), self._size)
             self._segment.write(line)
             self._waiting.append(row)
         self._unsynced.set()
@@ -101,6 +103,8 @@ class Behind:
             self._being_carried = len(rows)
         if segment is None:
             return
+        # The next one will be about as large.
+        self._size = segment.end
         try:
             for start in range(0, len(rows), _ROWS):
                 self._put(rows[start : start + _ROWS])

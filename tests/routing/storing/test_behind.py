@@ -17,13 +17,14 @@ from django.db import OperationalError, connections
 from django.utils import timezone
 
 from catalog.outage import outage
-from routing.journal import Journal, Segment, journal
+from routing.journal import Journal, journal
 from routing.models import ConversationSelection, Selection
 from routing.repeats import Asked, repeats
 from routing.selection import select
 from routing.storing import behind as module
 from routing.storing.behind import Behind, behind
 from routing.storing.lanes import Lanes
+from routing.storing.mapped import MappedSegment
 from tests.routing.scenes import ranked_scope
 from tests.routing.storing.test_grouping import together
 
@@ -61,7 +62,12 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def lines(directory: Path) -> list[Any]:
-    return [orjson.loads(line) for path in directory.glob("*.ndjson") for line in path.open("rb")]
+    return [
+        orjson.loads(line)
+        for path in directory.glob("*.ndjson")
+        for line in path.open("rb")
+        if line.strip(b"\0")
+    ]
 
 
 def test_the_journal_has_it_before_the_answer_and_the_database_a_moment_later(
@@ -133,7 +139,9 @@ def test_a_request_id_that_another_process_answered_meanwhile_loses_neither_deci
 
 
 def test_with_a_full_disk_the_database_takes_it(still: None) -> None:
-    with mock.patch.object(Segment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+    with mock.patch.object(
+        MappedSegment, "write", side_effect=OSError(errno.ENOSPC, "No space left on device")
+    ):
         told = ask("c-1")
     assert str(Selection.objects.get().decision_id) == told["decision_id"]
 
@@ -176,14 +184,14 @@ def test_one_that_the_database_refuses_stays_on_disk_and_is_told_of(
 
 def test_lines_are_synced_to_disk_soon_after(still: None) -> None:
     synced = 0
-    sync = Segment.sync
+    sync = MappedSegment.sync
 
     def count(self: Any) -> None:
         nonlocal synced
         sync(self)
         synced += 1
 
-    with mock.patch.object(Segment, "sync", count):
+    with mock.patch.object(MappedSegment, "sync", count):
         ask("c-1")
         until(lambda: synced > 0)
 
@@ -228,3 +236,37 @@ def test_an_idle_process_has_no_journal_and_no_threads(tmp_path: Path) -> None:
     one.flush()
     assert not (tmp_path / "own").exists()
     assert not one._threads
+
+
+def test_a_segment_grows_with_what_is_written(tmp_path: Path) -> None:
+    one = MappedSegment(tmp_path)
+    line = b"x" * 99_999 + b"\n"
+    for _ in range(20):
+        one.write(line)
+    one.sync()
+    one.close()
+    [path] = tmp_path.iterdir()
+    assert path.read_bytes() == line * 20
+
+
+def test_without_room_for_a_segment_none_is_left(tmp_path: Path) -> None:
+    with (
+        mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        pytest.raises(OSError, match="No space"),
+    ):
+        MappedSegment(tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_without_room_to_grow_what_was_written_stays_whole(tmp_path: Path) -> None:
+    one = MappedSegment(tmp_path)
+    one.write(b"first\n")
+    with (
+        mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "No space left on device")),
+        pytest.raises(OSError, match="No space"),
+    ):
+        one.write(b"x" * 1_000_000)
+    one.write(b"second\n")
+    one.close()
+    [path] = tmp_path.iterdir()
+    assert path.read_bytes() == b"first\nsecond\n"

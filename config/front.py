@@ -36,7 +36,7 @@ _ACCEPTED = frozenset({"", "*/*", "application/json"})
 _UNUSUAL = ("QUERY_STRING", "SCRIPT_NAME", "HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_COOKIE")
 _OWN = frozenset({"content-length", "x-request-id"})
 
-_MEMBERS = frozenset({"tenant", "persona", "conversation_id", "task", "exclude", "request_id"})
+_MEMBERS = frozenset({"tenant", "persona", "conversation_id", "task", "exclude", "request_id", "candidates"})
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}").fullmatch
 _CONVERSATION = re.compile(r"[^\x00-\x1f\x7f]{1,200}").fullmatch
 _REQUEST_ID = re.compile(r"[^\x00-\x1f\x7f]{1,100}").fullmatch
@@ -73,18 +73,17 @@ class Front:
 
     def _answer(self, environ: Environ, body: bytes) -> tuple[str, bytes] | None:
         """The request's name and the answer's body; None: it is not for the front to say."""
-        asked = parse(body)
-        caller = verify_header(environ.get("HTTP_AUTHORIZATION", "")) if asked is not None else None
-        if (
-            asked is None
-            or caller is None
-            or "select" not in caller.verbs
-            or not caller.may_see(asked.tenant)
-        ):
+        parsed = parse(body)
+        if parsed is None:
+            return None
+        asked, in_full = parsed
+        caller = verify_header(environ.get("HTTP_AUTHORIZATION", ""))
+        if caller is None or "select" not in caller.verbs or not caller.may_see(asked.tenant):
             return None
         name = ids.bind(environ.get("HTTP_X_REQUEST_ID"))
         try:
-            return name, select(asked, caller.name, timezone.now()).json
+            answer = select(asked, caller.name, timezone.now())
+            return name, answer.json if in_full else answer.core
         except Exception:  # noqa: BLE001  # the view meets it again, and tells of it in its way
             return None
         finally:
@@ -114,8 +113,9 @@ def way_of(environ: Environ) -> Way | None:
     return (host, get("wsgi.url_scheme", ""), get("HTTP_X_FORWARDED_PROTO", "")) if host else None
 
 
-def parse(body: bytes) -> Asked | None:
-    """What the view's serializer makes of a body that it takes as it is; None: it does not, or may not."""
+def parse(body: bytes) -> tuple[Asked, bool] | None:
+    """What the view's serializer makes of a body that it takes as it is, and whether the candidates are wanted; None: it
+    does not take it, or may not."""
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -129,12 +129,12 @@ def parse(body: bytes) -> Asked | None:
         get("conversation_id"),
         get("task", "general"),
     )
-    exclude, request_id = get("exclude", ()), get("request_id")
+    exclude, request_id, in_full = get("exclude", ()), get("request_id"), get("candidates", True)
     if not (
         _is(tenant, _SLUG) and _is(persona, _SLUG) and _is(conversation, _CONVERSATION) and _is(task, _SLUG)
     ):
         return None
-    if request_id is not None and not _is(request_id, _REQUEST_ID):
+    if type(in_full) is not bool or (request_id is not None and not _is(request_id, _REQUEST_ID)):
         return None
     if exclude != ():
         if (
@@ -144,7 +144,7 @@ def parse(body: bytes) -> Asked | None:
         ):
             return None
         exclude = tuple(sorted(set(exclude)))
-    return Asked(tenant, persona, conversation, task, exclude, request_id)
+    return Asked(tenant, persona, conversation, task, exclude, request_id), in_full
 
 
 def _is(value: object, shape: Callable[[str], object]) -> bool:

@@ -43,6 +43,10 @@ class SelectionSerializer(StrictSerializer):
         allow_null=True,
         help_text="Yours; the same one gives the same answer again.",
     )
+    candidates = serializers.BooleanField(
+        default=True,
+        help_text="Whether the answer lists the candidates, which are most of its bytes; the stored decision has them.",
+    )
 
 
 class ProfileSerializer(serializers.Serializer[Any]):
@@ -63,7 +67,9 @@ class DecisionSerializer(serializers.Serializer[Any]):
     profile = ProfileSerializer()
     reason = serializers.CharField(help_text="docs/decisions.md explains each.")
     explanation = serializers.CharField()
-    candidates = serializers.ListField(child=serializers.DictField())
+    candidates = serializers.ListField(
+        child=serializers.DictField(), required=False, help_text="Left out when the request says so."
+    )
     fallback = serializers.ListField(child=serializers.CharField())
     propensity = serializers.FloatField()
     bundle_version = serializers.CharField()
@@ -104,12 +110,12 @@ class SelectionsView(APIView):
             # Word for word what the engine says of a tenant that does not exist.
             raise Problem(404, "unknown_tenant", f"There is no tenant '{fields['tenant']}'.")
         # One order whatever the worker's: the same request is the same bytes.
-        exclude = tuple(sorted(set(fields.pop("exclude"))))
+        exclude, in_full = tuple(sorted(set(fields.pop("exclude")))), fields.pop("candidates")
         try:
             answer = select(Asked(**fields, exclude=exclude), who.name, timezone.now())
         except SelectionProblem as problem:
             raise Problem(problem.status, problem.code, problem.detail) from None
-        return Response(orjson.Fragment(answer.json))
+        return Response(orjson.Fragment(answer.json if in_full else answer.core))
 
 
 class ReplaySerializer(serializers.Serializer[Any]):

@@ -52,6 +52,7 @@ class Behind:
         self._reset()
 
     def _reset(self) -> None:
+        """As at first; in a forked child, too: what the parent holds is the parent's."""
         self._lock = threading.Lock()
         self._segment: MappedSegment | None = None
         self._size = 0
@@ -62,7 +63,6 @@ class Behind:
         self._since = 0.0
         self._learnt_at = 0.0
         self._being_carried = 0
-        self._owner = os.getpid()
         self.conversations.forget()
 
     @property
@@ -71,13 +71,11 @@ class Behind:
 
     def begin(self) -> None:
         """Learn what the last conversations were given, and start the threads; once in each process."""
-        if self._threads and self._owner == os.getpid():
+        if self._threads:
             return
         with self._lock:
-            if self._threads and self._owner == os.getpid():
+            if self._threads:
                 return
-            if self._owner != os.getpid():
-                self._reset()
             self._learn()
             for work in (self._sync, self._carry):
                 thread = threading.Thread(target=work, name=f"selections{work.__name__}", daemon=True)
@@ -179,6 +177,7 @@ class Behind:
 
 
 behind = Behind(lambda: settings.DATA_DIR / "journal", lambda: settings.SELECTION_SYNC_MS / 1000)
+os.register_at_fork(after_in_child=behind._reset)
 
 
 def make_behind(wanted: Wanted) -> Made | None:

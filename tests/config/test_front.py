@@ -137,6 +137,7 @@ def test_a_plain_request_is_answered_by_the_front_and_equal_byte_for_byte(both: 
     full = {**ASKED, "task": "essay", "exclude": ["x", "cheap", "x"], "request_id": "r-1"}
     assert compare(front, handed, json.dumps(full).encode(), **key)
     assert compare(front, handed, json.dumps({**ASKED, "conversation_id": "ü" * 200}).encode(), **key)
+    assert compare(front, handed, json.dumps({**ASKED, "candidates": False}).encode(), **key)
 
 
 def test_the_request_s_own_id_comes_back(both: Any) -> None:
@@ -208,6 +209,8 @@ BODIES: dict[str, Any] = {
     "no list": {**ASKED, "exclude": "cheap"},
     "a null list": {**ASKED, "exclude": None},
     "51 excluded": {**ASKED, "exclude": [f"p-{number}" for number in range(51)]},
+    "no truth": {**ASKED, "candidates": "yes"},
+    "a number for a truth": {**ASKED, "candidates": 1},
     "an empty request_id": {**ASKED, "request_id": ""},
     "a list": [ASKED],
     "null": None,
@@ -251,6 +254,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     ),
     "task": st.sampled_from(["general", "essay"]),
     "exclude": st.lists(st.sampled_from(["cheap", "x", "y"]), max_size=5),
+    "candidates": st.booleans(),
     "request_id": st.none() | st.text("abc-19", min_size=1, max_size=20),
 }
 

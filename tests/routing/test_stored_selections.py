@@ -49,6 +49,14 @@ def test_a_decision_is_stored_before_it_is_answered(client: Client, key: dict[st
     assert (last.profile, str(last.decision_id)) == ("cheap", told["decision_id"])
 
 
+def test_an_answer_without_candidates_is_the_same_decision(client: Client, key: dict[str, str]) -> None:
+    first = ask(client, key, request_id="r-1", candidates=False)
+    assert "candidates" not in first
+    full = ask(client, key, request_id="r-1")
+    assert {**first, "candidates": full["candidates"]} == full
+    assert explain(client, key, first["decision_id"]).json()["candidates"] == full["candidates"]
+
+
 def test_a_conversation_stays_with_its_profile_while_the_margin_holds(
     client: Client, key: dict[str, str]
 ) -> None:

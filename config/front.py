@@ -116,8 +116,8 @@ def way_of(environ: Environ) -> Way | None:
 def parse(body: bytes) -> tuple[Asked, bool] | None:
     """What the view's serializer makes of a body that it takes as it is, and whether the candidates are wanted; None: it
     does not take it, or may not."""
-    try:
-        told = orjson.loads(body)
+    """What the view's serializer makes of a body that it takes as it is, and whether the candidates are wanted; None:
+    it does not take it, or may not."""
     except orjson.JSONDecodeError:
         return None
     if type(told) is not dict or not told.keys() <= _MEMBERS:

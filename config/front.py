@@ -114,10 +114,10 @@ def way_of(environ: Environ) -> Way | None:
 
 
 def parse(body: bytes) -> tuple[Asked, bool] | None:
-    """What the view's serializer makes of a body that it takes as it is, and whether the candidates are wanted; None: it
-    does not take it, or may not."""
     """What the view's serializer makes of a body that it takes as it is, and whether the candidates are wanted; None:
     it does not take it, or may not."""
+    try:
+        told = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     if type(told) is not dict or not told.keys() <= _MEMBERS:

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from catalog.outage import give_back_connection, outage
 from catalog.versions import current_version, policy_changed
+from config.memory import give_back
 from routing.archive import DamagedArchiveError, keep_policy, read_snapshot
 from routing.courtesy import giving_way
 from routing.engine import Bundle, BundleSnapshot
@@ -53,6 +54,7 @@ def apart(work: Work) -> None:
                 work()
         finally:
             connections.close_all()
+            give_back()
 
     threading.Thread(target=run, name="policy-bundle", daemon=True).start()
 

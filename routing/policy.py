@@ -1,7 +1,7 @@
 """The policy bundle: everything a decision depends on, as plain immutable data with one version. Pure."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from routing.circuit import Barred
+from routing.packed import PackedCards
 from routing.scoring import Scorecard, ScoringRules
 from routing.standing import Standing
 
@@ -126,12 +127,12 @@ class ScopeScores:
     ``rules`` are those they were scored by, which the persona's may have left behind; None: not kept.
     """
 
-    scorecards: tuple[Scorecard, ...]
+    scorecards: Sequence[Scorecard]
     as_of: datetime | None
     incumbent: str
     rules: ScoringRules | None = None
 
-    @cached_property
+    @property
     def ranked(self) -> tuple[Scorecard, ...]:
         """The eligible ones, best first."""
         return tuple(card for card in self.scorecards if card.eligible)
@@ -147,7 +148,7 @@ class ScopeScores:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ScopeScores":
         return cls(
-            scorecards=tuple(Scorecard.from_dict(card) for card in data["scorecards"]),
+            scorecards=PackedCards(data["scorecards"]),
             as_of=datetime.fromisoformat(data["as_of"]) if data["as_of"] else None,
             incumbent=data["incumbent"],
             rules=ScoringRules.from_dict(data["rules"]) if data.get("rules") else None,

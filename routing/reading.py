@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 from django.conf import settings
@@ -57,7 +58,7 @@ def _tenants(last: Bundle | None) -> dict[str, BundleTenant]:
     found = {}
     for slug, enabled in Tenant.objects.values_list("slug", "enabled"):
         kept = known.get(slug)
-        found[slug] = kept if kept and kept.enabled is enabled else BundleTenant(slug, enabled)
+        found[slug] = kept if kept and kept.enabled is enabled else BundleTenant(intern(slug), enabled)
     return found
 
 
@@ -96,10 +97,17 @@ def _used_again(
         ):
             overrides.append(was)
             continue
-        new = StandingOverride(id_, _KINDS[kind], profile, tenant, persona, task, expires_at)
+        new = StandingOverride(
+            id_, _KINDS[kind], intern(profile), _same(tenant), _same(persona), _same(task), expires_at
+        )
         overrides.append(new)
         fresh.append(new)
     return tuple(overrides), fresh
+
+
+def _same(text: str | None) -> str | None:
+    """Each row brings strings of its own, of which most say what others say: one is kept of each."""
+    return None if text is None else intern(text)
 
 
 def _persona(persona: Persona) -> BundlePersona:

@@ -1,6 +1,6 @@
 """Ranks without the profiles that the catalogue forbids: it may be newer than the scores. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -10,7 +10,7 @@ from routing.scoring import Scorecard, by_rank
 
 
 def leave_out(
-    cards: tuple[Scorecard, ...], forbidden: Mapping[str, str], rules: ScoringRules | None, incumbent: str
+    cards: Sequence[Scorecard], forbidden: Mapping[str, str], rules: ScoringRules | None, incumbent: str
 ) -> tuple[Scorecard, ...]:
     """``cards`` (best first) with the ``forbidden`` profiles, slug to reason, out of the ranking.
 
@@ -18,7 +18,7 @@ def leave_out(
     unknown when that is another one than before, and then nothing is claimed.
     """
     if not any(card.profile in forbidden for card in cards):
-        return cards
+        return tuple(cards)
     left, _ = left_in(cards, forbidden, incumbent)
     same_best = bool(left) and left[0].rank == 1
     reference = None if rules is None else _reference(cards, rules, incumbent)
@@ -58,7 +58,7 @@ def _barred(card: Scorecard, forbidden: Mapping[str, str]) -> Scorecard:
     return replace(card, eligible=False, rank=None, contrast=None, why_not=(why, *card.why_not))
 
 
-def _reference(cards: tuple[Scorecard, ...], rules: ScoringRules, incumbent: str) -> Decimal | None:
+def _reference(cards: Iterable[Scorecard], rules: ScoringRules, incumbent: str) -> Decimal | None:
     """What ``routing.scoring.cost_reference`` was when these cards were made."""
     if rules.sla.max_cost_per_completion is not None:
         return rules.sla.max_cost_per_completion

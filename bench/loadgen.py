@@ -37,6 +37,8 @@ def wrk(
     """Ask this address over so many kept connections. ``script``: wrk's Lua. ``watched``: each gives the process ids
     whose time, with that of all their children, is counted together. Raises RuntimeError when nothing was answered."""
     command = [require("wrk"), "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--latency"]
+    # After wrk's own 2 s a slow answer would be an error.
+    command += ["--timeout", "30s"]
     if script is not None:
         command += ["-s", str(script)]
     before = [cpu_seconds(pids()) for pids in watched]

@@ -280,8 +280,8 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """The same, with the means to restart it."""
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """The same, with the means to restart it. ``durable``: commits are on the disk, which tests can do without."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     home = str(versions[-1]) if versions else ""
     initdb = require("initdb", f"{home}/initdb")
@@ -303,7 +303,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(directory),
-            "fsync": "off",
+            "fsync": "on" if durable else "off",
             "port": str(port),
         }
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

@@ -8,10 +8,13 @@ out.
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import httpx
 
 from bench.peers import ALL, Peer, peers, run_round
 from bench.peers.table import Run, table
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(table([run])[0], flush=True)
             except ServiceMissing as reason:
                 missing[peer.name] = f"SKIPPED: {reason}"
-            except (RuntimeError, TimeoutError) as reason:
+            except (RuntimeError, OSError, httpx.HTTPError, subprocess.SubprocessError) as reason:
                 missing[peer.name] = f"FAILED: {reason}"
             if peer.name in missing:
                 print(f"{peer.name} {missing[peer.name]}", file=sys.stderr, flush=True)

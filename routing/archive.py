@@ -50,6 +50,10 @@ def pack(value: object) -> tuple[str, bytes]:
 
 def unpack(record: Archived) -> Any:
     """The JSON value in a record. Raises DamagedArchiveError when it was altered."""
+    return orjson.loads(_intact(record))
+
+
+def _intact(record: Archived) -> bytes:
     what = f"{record._meta.verbose_name} {record.pk}".capitalize()
     try:
         payload = zlib.decompress(bytes(record.payload))
@@ -57,7 +61,7 @@ def unpack(record: Archived) -> Any:
         raise DamagedArchiveError(f"{what} cannot be unpacked.") from error
     if hashlib.sha256(payload).hexdigest() != record.checksum:
         raise DamagedArchiveError(f"{what} does not match its checksum.")
-    return orjson.loads(payload)
+    return payload
 
 
 def keep_policy(number: int, policy: Bundle, now: datetime, parts: Sequence[Part]) -> str:
@@ -120,7 +124,7 @@ def split_version(version: str) -> tuple[str, int | None]:
 
 def read_snapshot(snapshot: ScoreSnapshot) -> BundleSnapshot:
     """The scores in a stored snapshot. Raises DamagedArchiveError."""
-    return BundleSnapshot.from_dict({**unpack(snapshot), "id": str(snapshot.pk)})
+    return BundleSnapshot.from_json(str(snapshot.pk), _intact(snapshot))
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,7 @@ class BundleKeeper:
                 began = self._monotonic()
                 with outage.watch():
                     self._built = build(None)
+                give_back()
                 give_back_connection()
                 self._checked_at = self._newest_at = began
 

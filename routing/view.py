@@ -95,7 +95,8 @@ def _make(
 ) -> ScopeView:
     forbidden = _forbidden(bundle, scores, by_people, by_request, barred)
     cards = leave_out(scores.scorecards, forbidden, scores.rules, scores.incumbent)
-    candidates = canonical_json([card.to_dict() for card in cards])
+    # A copy: orjson leaves what it made in a buffer of up to twice the size, and this is kept.
+    candidates = bytes(memoryview(canonical_json([card.to_dict() for card in cards])))
     return replace(
         _glance(scores, forbidden),
         candidates_json=candidates,

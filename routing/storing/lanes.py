@@ -39,13 +39,14 @@ class Lane:
 
 
 def _connect_postgres() -> Any:
-    from psycopg import Connection  # SQLite needs no driver of PostgreSQL's
+    from psycopg import Connection, Cursor  # SQLite needs no driver of PostgreSQL's
 
     wrapper: Any = connection
     parameters = wrapper.get_connection_params()
     pool = connection.settings_dict["OPTIONS"].get("pool") or {}
     kind = pool.get("connection_class") or Connection
-    raw = kind.connect(**parameters, autocommit=True)
+    # Not Django's cursors: they write values into the statement, which the server then parses and plans each time.
+    raw = kind.connect(**{**parameters, "cursor_factory": Cursor, "autocommit": True})
     # Each statement is planned once, and by its indexes: planned while a table is new and empty, it would read all of
     # the table for ever.
     raw.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")

@@ -117,7 +117,7 @@ def _install_litellm() -> str:
 GATEWAYS = (
     Peer(
         "litellm-proxy",
-        "LiteLLM's proxy, one worker, 20 deployments of one model (default strategy: weighted shuffle), a master key. "
+        "LiteLLM's proxy, one worker, 20 deployments of one model (its default strategy: at random), a master key. "
         "More: answers with a completion, which is mocked in its process (no call out), counts its cost, runs its "
         "hooks. Less: no SLA, no bounds, no tenant or persona; the choice is not stored, nor why.",
         _install_litellm,

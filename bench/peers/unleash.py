@@ -110,8 +110,8 @@ UNLEASH = (
     Peer(
         "unleash-server",
         "Unleash's server on Node.js 22 and PostgreSQL, one process; its frontend API evaluates one flag with 20 "
-        "variants for a user of its own each time, a token asked for. More: counts what it evaluates for its UI. Less: "
-        "no metrics of models, no SLA; a hash of the user chooses; no evaluation is stored.",
+        "variants for a user of its own each time. As we: asks for a token, keeps HTTP metrics. Less: no metrics of "
+        "models, no SLA; a hash of the user chooses; no evaluation is stored or counted.",
         lambda: from_npm("unleash-server", "unleash-server", "8.2.0"),
         _server,
     ),

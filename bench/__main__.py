@@ -6,25 +6,30 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import deciding, overrides, pages, pipeline, reading, watching
+from bench import deciding, events, overrides, pages, pipeline, reading, watching
 from bench.setup import engine, engines, own_environment
 from bench.table import Line
 
 NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "watching", "overrides", "pages")
+#: Run only when named: it takes minutes.
+LONG = ("events",)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all), {', '.join(LONG)}"
+    )
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look")
     parser.add_argument("--engine", choices=["chdb", "native", "both"], default="both")
+    parser.add_argument("--events", nargs="+", metavar="N", type=count, default=[5_000_000], help="5M 50M")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(NAMES):
+    if unknown := set(options.names) - {*NAMES, *LONG}:
         parser.error(f"no such bench: {', '.join(sorted(unknown))}")
     print(f"Python {platform.python_version()}; median of rounds (lowest to highest)", flush=True)
     missed = 0
     with own_environment() as folder, engines(options.engine) as urls:
-        for line in run(set(options.names or NAMES), urls, folder, quick=options.quick):
+        for line in run(set(options.names or NAMES), urls, folder, options.events, quick=options.quick):
             told = line.render()
             missed += told.endswith("MISSED")
             print(told, flush=True)
@@ -32,7 +37,9 @@ def main() -> int:
     return 0
 
 
-def run(names: set[str], urls: dict[str, str], folder: Path, *, quick: bool) -> Iterator[Line]:
+def run(
+    names: set[str], urls: dict[str, str], folder: Path, sizes: list[int], *, quick: bool
+) -> Iterator[Line]:
     """The lines of the benches asked for, as they are found."""
     small: dict[str, Callable[[], list[Line]]] = {
         "ingest": lambda: pipeline.ingest(batches=10 if quick else 30, rounds=3),
@@ -57,6 +64,13 @@ def run(names: set[str], urls: dict[str, str], folder: Path, *, quick: bool) -> 
             if "pages" in names:
                 # After the metrics, so that there is something to read trends from.
                 yield from pages.overview(name, 1_000, rounds=7)
+            if "events" in names:
+                yield from events.compared(name, sizes, rounds=7)
+
+
+def count(told: str) -> int:
+    """ "5M" or "5000000". Raises ValueError."""
+    return int(float(told[:-1]) * 1_000_000) if told.endswith("M") else int(told)
 
 
 if __name__ == "__main__":

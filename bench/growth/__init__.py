@@ -1,0 +1,1 @@
+"""How costs grow with tenants, overrides, candidates, scopes and events: `python -m bench.growth` prints the curves."""

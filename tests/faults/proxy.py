@@ -60,7 +60,7 @@ class Proxy:
                 self.hits += 1
                 _reset(client)
                 return
-            with socket.create_connection(self._target, timeout=5) as server:
+            with socket.create_connection(self._target, timeout=30) as server:
                 self._pump(client, server)
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:

@@ -16,6 +16,8 @@ from bench.peers import ALL, __main__, install, peers, run_round
 from bench.peers.base import Ask, Peer, PeerMissing, Request, process, served
 from bench.peers.inside.measure import measure
 from bench.peers.table import Run, table
+from tests.services import ServiceMissing, require
+from tests.telemetry.engines import missing
 
 Asked = list[tuple[str, str, str | None, str]]
 CHAT = Request("POST", "/chat", "constant", {"Authorization": "Bearer k"}, '{"said": "a \\"word\\""}')
@@ -59,6 +61,10 @@ def server(answer: str) -> Iterator[tuple[str, Asked]]:
 
 @pytest.mark.services
 def test_wrk_asks_what_the_request_says(tmp_path: Path) -> None:
+    try:
+        require("wrk")
+    except ServiceMissing as reason:
+        missing(reason)
     users = Request("GET", "/flags?user=c-{n}&more", "constant", {"Authorization": "k"})
     for request in (CHAT, users):
         with server("constant") as (base, asked):

@@ -29,8 +29,8 @@ def make(wanted: list[Wanted]) -> list[Made | Exception]:
         return _write_down(bundle, wanted)
 
 
-#: Two, so that one decides while the other waits for the database.
-group: Group[Wanted, Made] = Group(make, leaders=2)
+#: Two, so that one decides while the other waits for the database, when there are many.
+group: Group[Wanted, Made] = Group(make, leaders=2, worthwhile=16)
 
 
 def _commit(store: Store, bundle: Bundle, wanted: list[Wanted]) -> list[Made | Exception]:

@@ -27,15 +27,22 @@ class _Place(Generic[T, R]):
 
 class Group(Generic[T, R]):
     """``work`` gets up to ``most`` items and gives one answer each, in their order; an answer that is an exception is
-    raised by whose it is. Up to ``leaders`` groups are at work at the same time. Safe between threads.
+    raised by whose it is. Up to ``leaders`` groups are at work at the same time, but a second one only when
+    ``worthwhile`` callers wait: two small groups cost more than one. Safe between threads.
 
     When ``work`` itself raises, each item is tried alone, so that one that cannot be done harms no other.
     """
 
     def __init__(
-        self, work: Callable[[list[T]], list[R | Exception]], most: int = 64, leaders: int = 1
+        self,
+        work: Callable[[list[T]], list[R | Exception]],
+        most: int = 64,
+        leaders: int = 1,
+        worthwhile: int = 1,
     ) -> None:
         self._work = work
+        self._leaders = leaders
+        self._worthwhile = worthwhile
         self._most = most
         self._lock = threading.Lock()
         self._waiting: list[_Place[T, R]] = []
@@ -45,7 +52,7 @@ class Group(Generic[T, R]):
         """What ``work`` gives for this item. Raises what it gives or raises."""
         place: _Place[T, R] = _Place(item)
         with self._lock:
-            leads = self._idle > 0
+            leads = self._may_lead(len(self._waiting) + 1)
             if leads:
                 self._idle -= 1
             else:
@@ -70,13 +77,19 @@ class Group(Generic[T, R]):
                 place.is_done = True
             with self._lock:
                 # Whoever came first meanwhile leads the next group; this thread goes home with its answer.
-                after = self._waiting.pop(0) if self._waiting else None
-                if after is None:
-                    self._idle += 1
+                self._idle += 1
+                after = None
+                if self._waiting and self._may_lead(len(self._waiting)):
+                    after = self._waiting.pop(0)
+                    self._idle -= 1
             if after is not None:
                 after.turn.release()
             for place in group[1:]:
                 place.turn.release()
+
+    def _may_lead(self, waiting: int) -> bool:
+        """Whether one more group may be led now, with the lock held. Who is at work asks again when done."""
+        return self._idle == self._leaders or (self._idle > 0 and waiting >= self._worthwhile)
 
     def _do(self, group: list[_Place[T, R]]) -> None:
         try:

@@ -75,6 +75,29 @@ def test_no_more_groups_run_at_once_than_there_are_leaders() -> None:
     assert most == 2
 
 
+def test_a_second_group_begins_only_when_enough_wait_and_nobody_is_forgotten() -> None:
+    sizes: list[int] = []
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(items: list[int]) -> list[int | Exception]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            sizes.append(len(items))
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return list(items)
+
+    few = Group(work, leaders=2, worthwhile=16)
+    assert together(10, few.submit) == list(range(10))
+    assert most == 1
+    assert together(64, few.submit) == list(range(64))
+    assert most == 2
+    assert sum(sizes) == 74
+
+
 def test_an_answer_that_is_an_exception_is_raised_by_whose_it_is() -> None:
     def work(items: list[int]) -> list[int | Exception]:
         time.sleep(0.005)

@@ -26,10 +26,13 @@ TARGETS = {"tensorzero": 2.5, "unleash-server": 8.0, "litellm-proxy": 100.0}
 
 @dataclass(frozen=True)
 class Found:
+    """``lost``: as bench.serving counts it; None: a peer stores nothing."""
+
     who: str
     connections: int
     round: int
     load: Load
+    lost: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
-    return 0
+    return 1 if left_out or any(one.load.errors or one.lost for one in found) else 0
 
 
 def _measure(found: list[Found], left_out: dict[str, str], options: argparse.Namespace) -> None:
@@ -67,8 +70,8 @@ def _measure(found: list[Found], left_out: dict[str, str], options: argparse.Nam
                 chosen = Way(way.name, way.environment, way.threads, options.pinned, way.candidates)
                 with warm(one, chosen, 1) as web:
                     for connections in options.connections:
-                        load = ask(one, web, chosen, 1, connections, number, options.seconds).load
-                        _tell(found, Found(way.name, connections, number, load))
+                        run = ask(one, web, chosen, 1, connections, number, options.seconds)
+                        _tell(found, Found(way.name, connections, number, run.load, run.lost))
             for peer in peers(options.only):
                 if not peer.in_process and peer.name not in left_out:
                     _ask_peer(found, left_out, peer, number, options)
@@ -93,7 +96,8 @@ def _tell(found: list[Found], one: Found) -> None:
     cpu = " + ".join(f"{us:,.0f}" for us in one.load.cpu_us)
     print(
         f"round {one.round + 1}  {one.who:<24} c={one.connections:<3} {one.load.rps:>9,.0f} rps  p50 "
-        f"{one.load.p50_us / 1000:.2f} ms  CPU {cpu} us  errors {one.load.errors}",
+        f"{one.load.p50_us / 1000:.2f} ms  CPU {cpu} us  errors {one.load.errors}"
+        f"{'' if one.lost is None else f'  lost {one.lost}'}",
         flush=True,
     )
 

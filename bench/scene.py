@@ -132,7 +132,7 @@ class Scene:
         httpx.post(f"{web.url}/api/v1/selections", json=asked, headers=headers, timeout=60).raise_for_status()
 
     def script(self, *, candidates: bool = True, request_ids: bool = False) -> Path:
-        """wrk's script: a conversation of its own at a random scope each time, every tenth one for a second time."""
+        """wrk's script: a conversation of its own each time, every tenth one for a second time, through all scopes in turn."""
         path = self.folder / f"ask-{candidates}-{request_ids}.lua"
         path.write_text(_script(self.key, random.randrange(10**9), candidates, request_ids))
         return path
@@ -182,7 +182,7 @@ def scene(database: str = "postgresql") -> Iterator[Scene]:
             raise ServiceMissing(f"no such database: {database}")
         environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-            # As PRODUCTION but for HTTPS, which nothing on loopback speaks.
+            # As PRODUCTION but for HTTPS, and without Redis and ClickHouse, which a selection does not ask.
             "DEPLOYMENT_MODE": "TRAINING" if database == "postgresql" else "LOCAL",
             "HTTPS": "0",
             "SECRET_KEY": "only for the bench, on loopback, for a minute: 0123456789abcdef0123456789",

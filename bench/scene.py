@@ -132,7 +132,7 @@ class Scene:
         httpx.post(f"{web.url}/api/v1/selections", json=asked, headers=headers, timeout=60).raise_for_status()
 
     def script(self, *, candidates: bool = True, request_ids: bool = False) -> Path:
-        """wrk's script: a conversation of its own each time, every tenth one for a second time, through all scopes in turn."""
+        """wrk's script: through all scopes in turn, a conversation of its own each time, every tenth one twice."""
         path = self.folder / f"ask-{candidates}-{request_ids}.lua"
         path.write_text(_script(self.key, random.randrange(10**9), candidates, request_ids))
         return path

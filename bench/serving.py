@@ -139,7 +139,7 @@ def ask(one: Scene, web: Web, way: Way, workers: int, connections: int, number: 
 
 
 def _missing(one: Scene, before: int, load: Load, connections: int) -> int:
-    """Answered well and not stored; negative: stored without an answer, beyond what was under way when wrk left (as many
+    """Answered well and not stored; negative: stored without an answer, beyond what was under way when wrk left (which
     may hide as many losses)."""
     answered, deadline = load.requests - load.errors, time.monotonic() + 30
     while (stored := one.decisions() - before) < answered and time.monotonic() < deadline:

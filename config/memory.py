@@ -3,17 +3,21 @@
 import ctypes
 import os
 
-_M_ARENA_MAX = -8
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 #: glibc gives threads up to eight arenas a core, and what is freed in one is not used by another. A web process has
 #: dozens of threads, which the interpreter lets run one at a time: two are enough, and with more it grows by tens of
 #: megabytes, a little with each new snapshot (docs/load.md).
 ARENAS = 2
+#: From so many bytes on an allocation is given back to the system when it is freed. By itself glibc raises this bound
+#: to the largest that was ever freed, up to 32 MB: a snapshot's JSON would leave its hole in the heap.
+LARGE = 1_000_000
 
 
 def few_arenas() -> bool:
-    """Bound the arenas of this process; False where the C library has no such setting, and nothing is changed."""
+    """Bound the arenas of this process, and keep what is large out of them; False where the C library has no such
+    settings, and nothing is changed."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_M_ARENA_MAX, ARENAS))
+    return mallopt is not None and bool(mallopt(_M_ARENA_MAX, ARENAS) and mallopt(_M_MMAP_THRESHOLD, LARGE))
 
 
 def small_tables() -> None:

@@ -1,10 +1,12 @@
 """Memory of a web process: a granian worker of its own on PostgreSQL, warmed up, then asked for every tenant."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,7 +20,7 @@ from bench.loadgen import family
 TENANTS = 5_000
 MOST_MB = 200.0
 #: Scopes with scores of their own, overrides.
-SIZES = ((1_000, 0), (1_000, 100_000), (10_000, 0), (10_000, 100_000))
+SIZES = ((10, 0), (1_000, 0), (10_000, 0), (10, 100_000), (1_000, 100_000), (10_000, 100_000))
 QUICK = ((10, 0), (1_000, 0), (1_000, 10_000))
 
 
@@ -95,12 +97,48 @@ def _fill(environment: dict[str, str], tenants: int) -> str:
 def _web(folder: str, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
     """A web server of one worker; its address, and the worker's process id."""
     from tests.flows.apart import apart
+    from tests.services import wait_until
 
-    with ExitStack() as stack:
-        running = stack.enter_context(apart(Path(folder), **environment))
-        parent = running.start_web(GRANIAN_WORKERS="1")
+    with apart(Path(folder), **environment) as running:
+        address = f"127.0.0.1:{running.port}"
+        where = ["--host", "127.0.0.1", "--port", str(running.port), "--workers", "1"]
+        granian = str(_runtime(Path(folder)) / "bin" / "granian")
+        parent = running.start("web", granian, "--interface", "wsgi", "config.wsgi:application", *where)
+        wait_until(lambda: _answers(address), "the web server")
         [worker] = [pid for pid in family([parent.pid]) if pid != parent.pid and "granian" in _command(pid)]
-        yield f"127.0.0.1:{running.port}", worker
+        yield address, worker
+
+
+def _runtime(folder: Path) -> Path:
+    """A virtual environment as in production: development's packages would be imported where libraries find them, and
+    take another 14 MB."""
+    where = folder / "runtime"
+    if not where.exists():
+        uv = str(Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(where)], check=True)
+        install = [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--compile-bytecode",
+            "--python",
+            str(where / "bin" / "python"),
+            "--require-hashes",
+        ]
+        subprocess.run([*install, "-r", str(Path(__file__).parents[2] / "requirements.txt")], check=True)
+    return where
+
+
+def _answers(address: str) -> bool:
+    connection = HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _command(pid: int) -> str:
@@ -111,10 +149,11 @@ def _asker(address: str, key: str, tenants: int) -> Callable[[int], None]:
     """Asks for every persona of the first so many tenants, one after the other, over one connection."""
     from tests.crowd import PERSONAS
 
-    connection = HTTPConnection(address, timeout=30)
     headers = {"Authorization": f"Api-Key {key}", "Content-Type": "application/json", "Host": "localhost"}
 
     def ask(most: int) -> None:
+        # Of its own, since an idle one is closed meanwhile.
+        connection = HTTPConnection(address, timeout=30)
         for number in range(min(most, tenants) * PERSONAS):
             tenant, persona = f"tenant-{number // PERSONAS}", f"persona-{number % PERSONAS}"
             body = {"tenant": tenant, "persona": persona, "conversation_id": f"c-{number}"}
@@ -123,6 +162,7 @@ def _asker(address: str, key: str, tenants: int) -> Callable[[int], None]:
             told = answer.read()
             if answer.status != 200:
                 raise RuntimeError(f"{answer.status}: {told[:300]!r}")
+        connection.close()
 
     return ask
 

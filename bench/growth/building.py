@@ -12,6 +12,7 @@ from bench.table import timed
 SCOPES = (10, 1_000, 10_000)
 OVERRIDES = 100_000
 TENANTS = 5_000
+_LONG = 10_000
 
 
 def curves(rounds: int, scopes: tuple[int, ...] = SCOPES, overrides: int = OVERRIDES) -> Iterator[Curve]:
@@ -22,6 +23,8 @@ def curves(rounds: int, scopes: tuple[int, ...] = SCOPES, overrides: int = OVERR
     crowd(overrides, TENANTS)
     found: dict[str, list[tuple[float, float]]] = {}
     for size in scopes:
+        # The largest takes minutes, beside which what else goes on is little.
+        rounds = rounds if size < _LONG else 1
         totals = world.windows(size)
         found.setdefault("snapshot", []).append((size, _time(lambda t=totals: _snapshot(t), rounds)))
         built: list[Any] = []

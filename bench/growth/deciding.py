@@ -10,6 +10,7 @@ from bench.deciding import _case
 from bench.growth.curves import FLAT, LINEAR, Curve
 
 _DECISIONS = 4_000
+_FIRST = 200
 TENANTS = (10, 100, 1_000, 5_000)
 OVERRIDES = (0, 1_000, 10_000, 100_000)
 CANDIDATES = (4, 20, 100)
@@ -21,17 +22,20 @@ def curves(rounds: int) -> Iterator[Curve]:
     yield _curve(rounds, "tenants", FLAT, {n: _bundle(n, 0, 20) for n in TENANTS})
     yield _curve(rounds, "overrides", FLAT, {n: _bundle(5_000, n, 20) for n in OVERRIDES})
     yield _curve(rounds, "candidates", LINEAR, {n: _bundle(10, 0, n) for n in CANDIDATES})
+    # A snapshot's first decision for each scope, which works out what the others find.
+    yield _curve(rounds, "candidates", LINEAR, {n: _bundle(10, 0, n) for n in CANDIDATES}, is_first=True)
 
 
-def _curve(rounds: int, axis: str, most: float, bundles: dict[int, Any]) -> Curve:
-    asks: dict[int, Callable[[], float]] = {size: _asker(bundle) for size, bundle in bundles.items()}
+def _curve(rounds: int, axis: str, most: float, bundles: dict[int, Any], *, is_first: bool = False) -> Curve:
+    asks = {size: _asker(bundle, is_first=is_first) for size, bundle in bundles.items()}
     found: dict[int, list[float]] = {size: [] for size in asks}
     for ask in asks.values():
         ask()
     for _ in range(rounds):
         for size, ask in asks.items():
             found[size].append(ask())
-    return Curve("decide() p50", axis, "us", tuple((n, median(costs)) for n, costs in found.items()), most)
+    name = "decide() of a scope not asked for before, p50" if is_first else "decide() p50"
+    return Curve(name, axis, "us", tuple((n, median(costs)) for n, costs in found.items()), most)
 
 
 def _bundle(tenants: int, overrides: int, profiles: int) -> Any:
@@ -81,7 +85,7 @@ def _bundle(tenants: int, overrides: int, profiles: int) -> Any:
     )
 
 
-def _asker(bundle: Any) -> Callable[[], float]:
+def _asker(bundle: Any, *, is_first: bool) -> Callable[[], float]:
     """Asks for the first ten tenants in turn, another conversation each time: what more tenants cost beyond the first
     look at each one is the question."""
     from routing.engine import SelectionRequest, decide
@@ -92,7 +96,9 @@ def _asker(bundle: Any) -> Callable[[], float]:
 
     def ask() -> float:
         taken = []
-        for number in range(_DECISIONS):
+        for number in range(_FIRST if is_first else _DECISIONS):
+            if is_first:
+                bundle.views.clear()
             request = SelectionRequest(asked[number % 10], "persona-1", f"conversation-{number}", now)
             began = time.perf_counter()
             decide(bundle, request)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 #: How long a decision waits for its way into the database, if the database keeps up.
 CARRY_SECONDS = 0.2
 #: Decisions of one statement.
-_ROWS = 500
+_ROWS = 200
 #: Decisions that may wait; beyond, who asks waits for the database, as with SELECTION_STORE=commit.
 MOST_WAITING = 20_000
 #: What others decided is looked for so often, and so far back.

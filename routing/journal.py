@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,19 +28,29 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
 _ROWS_PER_COMMIT = 500
+#: What files end in that wait for the database, and those of processes that write behind (routing.storing.mapped).
+WAITING, BEHIND = ".ndjson", ".behind"
+
+
+def create_held(directory: Path, suffix: str) -> tuple[Path, FileIO]:
+    """A new file that this process holds while it lives, so that others can tell it from one that was left behind. It
+    has its name only when it is held: found before, it would be carried, and deleted under its writer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{os.getpid()}-{uuid.uuid4().hex}{suffix}"
+    new = path.with_suffix(".new")
+    file = new.open("a+b", buffering=0)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    new.rename(path)
+    return path, file
 
 
 class Segment:
     """One file of whole lines. While it is open, others can tell that its process lives."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson"
-        # Unbuffered: of a line that a full disk refused, nothing may be left to be written with the next.
-        self._file = self._path.open("ab", buffering=0)
         self._end = 0
-        # Held while this process lives, so that others can tell its file from one that was left behind.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        # Unbuffered: of a line that a full disk refused, nothing may be left to be written with the next.
+        self._path, self._file = create_held(directory, WAITING)
 
     def write(self, data: bytes, *, sync: bool = False) -> None:
         """Returns when the operating system has it, or the disk (``sync``). OSError when it has not: then nothing of it
@@ -126,14 +137,17 @@ class Journal:
                 self._segment = None
 
     def waiting(self) -> int:
-        """How many files wait to be carried."""
-        return len(list(self._directory().glob("*.ndjson")))
+        """How many files wait to be carried. Those of living processes that write behind are on their way."""
+        directory = self._directory()
+        left = [path for path in directory.glob(f"*{BEHIND}") if not _is_held(path)]
+        return len(list(directory.glob(f"*{WAITING}"))) + len(left)
 
     def carry_left_behind(self) -> int:
         """Carry every file that no living process writes to; returns the decisions carried. A file is
         deleted after its decisions are committed, so killed in between, it is carried again: no harm."""
         carried = 0
-        for path in sorted(self._directory().glob("*.ndjson")):
+        directory = self._directory()
+        for path in sorted([*directory.glob(f"*{WAITING}"), *directory.glob(f"*{BEHIND}")]):
             try:
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -142,6 +156,16 @@ class Journal:
                 continue
             path.unlink(missing_ok=True)
         return carried
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process has it, or it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return True
+    return False
 
 
 def _carry_file(name: str, file: BinaryIO) -> int:

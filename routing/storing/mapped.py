@@ -1,11 +1,11 @@
 """A journal file that is written to as memory: a line costs a copy, and no call of the operating system."""
 
 import contextlib
-import fcntl
 import mmap
 import os
-import uuid
 from pathlib import Path
+
+from routing.journal import BEHIND, WAITING, create_held
 
 _LEAST_BYTES = 256 * 1024
 
@@ -16,13 +16,10 @@ class MappedSegment:
 
     def __init__(self, directory: Path, size: int = _LEAST_BYTES) -> None:
         """OSError when there is no room for so many bytes."""
-        directory.mkdir(parents=True, exist_ok=True)
         self.end = 0
         self._map: mmap.mmap | None = None
-        self._path = directory / f"{os.getpid()}-{uuid.uuid4().hex}.ndjson"
-        self._file = self._path.open("x+b", buffering=0)
+        self._path, self._file = create_held(directory, BEHIND)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
             self._grow(max(size, _LEAST_BYTES))
         except OSError:
             self.delete()
@@ -59,6 +56,7 @@ class MappedSegment:
         """Leave it to whoever carries what is left behind."""
         with contextlib.suppress(OSError):  # the zeros may stay: they are passed over
             self._file.truncate(self.end)
+            self._path.rename(self._path.with_suffix(WAITING))
         self._let_go()
         self._file.close()
 

@@ -1,6 +1,7 @@
 """Write-behind: answered when the journal has it, in the database a moment later; a killed process loses nothing."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -63,10 +64,7 @@ def until(true: Callable[[], bool]) -> None:
 
 def lines(directory: Path) -> list[Any]:
     return [
-        orjson.loads(line)
-        for path in directory.glob("*.ndjson")
-        for line in path.open("rb")
-        if line.strip(b"\0")
+        orjson.loads(line) for path in directory.iterdir() for line in path.open("rb") if line.strip(b"\0")
     ]
 
 
@@ -231,6 +229,23 @@ time.sleep(60)
     assert {str(row) for row in Selection.objects.values_list("decision_id", flat=True)} == answered
 
 
+def test_files_on_their_way_are_not_told_as_waiting_and_those_left_behind_are(
+    tmp_path: Path, still: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Journal, "_carry", lambda self: None)
+    ask("c-1")
+    assert (len(lines(tmp_path / "journal")), journal.waiting()) == (1, 0)
+    with mock.patch.object(Lanes, "run", side_effect=OperationalError("away")):
+        behind.flush()
+    assert journal.waiting() == 1
+    # As a killed process leaves it.
+    [path] = (tmp_path / "journal").iterdir()
+    path.rename(path.with_suffix(".behind"))
+    assert journal.waiting() == 1
+    outage.end()
+    assert (journal.carry_left_behind(), journal.waiting()) == (1, 0)
+
+
 def test_an_idle_process_has_no_journal_and_no_threads(tmp_path: Path) -> None:
     one = Behind(lambda: tmp_path / "own", lambda: 0.01)
     one.flush()
@@ -270,3 +285,24 @@ def test_without_room_to_grow_what_was_written_stays_whole(tmp_path: Path) -> No
     one.close()
     [path] = tmp_path.iterdir()
     assert path.read_bytes() == b"first\nsecond\n"
+
+
+def test_a_new_file_is_never_taken_for_one_that_was_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever carries looks while files are made: each is held before it has a name to be found by."""
+    seen: list[int] = []
+    lock = fcntl.flock
+
+    def look(file: Any, how: int) -> None:
+        seen.append(journal.carry_left_behind())
+        lock(file, how)
+
+    ask("c-0")
+    behind.flush()
+    with mock.patch("routing.journal.fcntl.flock", look):
+        one = MappedSegment(tmp_path / "journal")
+    one.write(b'["key:test", {}]\n')
+    assert len(lines(tmp_path / "journal")) == 1
+    assert seen == [0]
+    one.delete()

@@ -10,7 +10,18 @@ from bench import deciding, events, overrides, pages, pipeline, reading, watchin
 from bench.setup import engine, engines, own_environment
 from bench.table import Line
 
-NAMES = ("ingest", "drain", "metrics", "scoring", "engine", "endpoint", "watching", "overrides", "pages")
+NAMES = (
+    "ingest",
+    "drain",
+    "metrics",
+    "scoring",
+    "engine",
+    "local",
+    "endpoint",
+    "watching",
+    "overrides",
+    "pages",
+)
 #: Run only when named: it takes minutes.
 LONG = ("events",)
 
@@ -45,6 +56,7 @@ def run(
         "ingest": lambda: pipeline.ingest(batches=10 if quick else 30, rounds=3),
         "scoring": lambda: deciding.scoring(1_000 if quick else 10_000, rounds=1 if quick else 3),
         "engine": lambda: deciding.engine(rounds=3),
+        "local": lambda: deciding.local(folder, rounds=3),
         "endpoint": lambda: deciding.endpoint(500 if quick else 2_000, rounds=3),
         "watching": lambda: watching.watching(folder, 300 if quick else 1_000, rounds=5),
         # Last of these: its tenants would be in the others' way.

@@ -1,15 +1,19 @@
-"""Scoring of many scopes, the engine by itself, and the selection endpoint in one thread."""
+"""Scoring of many scopes, the engine by itself and in a worker, and the selection endpoint in one thread."""
 
 import hashlib
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from bench.table import Line, timed
+
+ENGINE_PROFILES = (4, 20, 100)
+_DECISIONS = 5_000
 
 
 def _totals(chance: random.Random, now: datetime) -> Any:
@@ -67,51 +71,98 @@ def scoring(scopes: int, rounds: int) -> list[Line]:
 
 
 def engine(rounds: int) -> list[Line]:
-    """decide() at 20 profiles, another conversation each time."""
-    from routing.engine import (
-        Bundle,
-        BundlePersona,
-        BundleProfile,
-        BundleSnapshot,
-        BundleTenant,
-        FlagState,
-        SelectionRequest,
-        decide,
-    )
+    """decide() at 4, 20 and 100 profiles, another conversation each time; sizes take turns in each round."""
+    from routing.engine import SelectionRequest, decide
+
+    bundles = {profiles: _bundle(profiles) for profiles in ENGINE_PROFILES}
+    now = datetime.now(UTC)
+
+    def once(bundle: Any, number: int) -> float:
+        request = SelectionRequest("tenant-0", "persona-0", f"conversation-{number}", now)
+        began = time.perf_counter()
+        decide(bundle, request)
+        return time.perf_counter() - began
+
+    found: dict[int, list[tuple[float, float]]] = {profiles: [] for profiles in bundles}
+    for _ in range(rounds):
+        for profiles, bundle in bundles.items():
+            found[profiles].append(_quantiles(once(bundle, number) for number in range(_DECISIONS)))
+    return [
+        line
+        for profiles, of in found.items()
+        for line in _lines(f"decide() at {profiles} profiles", of, 50 if profiles == 20 else None)
+    ]
+
+
+def local(folder: Path, rounds: int) -> list[Line]:
+    """A worker's client that decides by the bundle (WORKER_EVALUATION=local), from the call to the profile, while its
+    other thread writes the decisions to the outbox. The bundle came over HTTP."""
+    from tests.worker.api import serving
+    from worker.client import SelectionClient
+    from worker.outbox import Outbox
+    from worker.settings import Evaluation, Profile, load_settings
+
+    default = Profile(slug="house", provider="openai", model="house", base_url="http://127.0.0.1:9/v1")
+    with serving(_bundle(20)) as api:
+        settings = load_settings(
+            api_url=api.url,
+            api_key=api.key,
+            evaluation=Evaluation.LOCAL,
+            default_profile=default,
+            state_dir=folder / "worker",
+        )
+        outbox = Outbox(settings.state_dir)
+        with SelectionClient(settings, outbox) as client:
+            if not client.wait_ready(10):
+                raise RuntimeError("the worker got no bundle")
+
+            def once(number: int) -> float:
+                began = time.perf_counter()
+                selected = client.select("tenant-0", "persona-0", f"conversation-{number}")
+                taken = time.perf_counter() - began
+                assert selected.source == "local", selected
+                return taken
+
+            found = [
+                _quantiles(once(start + number) for number in range(_DECISIONS))
+                for start in range(0, rounds * _DECISIONS, _DECISIONS)
+            ]
+        outbox.close()
+    return _lines("local evaluation in a worker, 20 profiles", found, 60)
+
+
+def _quantiles(seconds: Iterable[float]) -> tuple[float, float]:
+    """p50 and p99, us."""
+    taken = sorted(seconds)
+    return taken[len(taken) // 2] * 1e6, taken[len(taken) * 99 // 100] * 1e6
+
+
+def _lines(name: str, found: list[tuple[float, float]], target: float | None) -> list[Line]:
+    medians, tails = zip(*found, strict=True)
+    return [Line(f"{name}, p50", "us", medians, target), Line(f"{name}, p99", "us", tails)]
+
+
+def _bundle(profiles: int) -> Any:
+    """One scope, its profiles scored, the flag on for nearly all."""
+    from routing.engine import Bundle, BundlePersona, BundleProfile, BundleSnapshot, BundleTenant, FlagState
     from routing.snapshots import score_all
 
     now = datetime.now(UTC)
-    catalogue, windows = _case(1, 20, now)
+    catalogue, windows = _case(1, profiles, now)
     scored = score_all(catalogue, windows)
-    profiles = {
-        name: BundleProfile(name, "openai", name, "https://api.example.com", "llm", True, 1000)
-        for name in catalogue.profiles
-    }
-    bundle = Bundle(
+    return Bundle(
         version="1.1",
         tenants={"tenant-0": BundleTenant("tenant-0", True)},
         personas={"persona-0": BundlePersona("persona-0", True, "profile-0")},
         scope_defaults={},
-        profiles=profiles,
+        profiles={
+            name: BundleProfile(name, "openai", name, "https://api.example.com", "llm", True, 1000)
+            for name in catalogue.profiles
+        },
         enabled_tiers=frozenset({"llm"}),
         flag=FlagState(everyone=None, percent=99.0, salt="s"),
         snapshot=BundleSnapshot("1", now, scored.scopes, scored.persona_scopes),
     )
-    medians, tails = [], []
-    for _ in range(rounds):
-        taken = []
-        for number in range(5000):
-            request = SelectionRequest("tenant-0", "persona-0", f"conversation-{number}", now)
-            began = time.perf_counter()
-            decide(bundle, request)
-            taken.append((time.perf_counter() - began) * 1e6)
-        taken.sort()
-        medians.append(taken[2500])
-        tails.append(taken[4950])
-    return [
-        Line("decide() at 20 profiles, p50", "us", tuple(medians), 50),
-        Line("decide() at 20 profiles, p99", "us", tuple(tails)),
-    ]
 
 
 def endpoint(requests: int, rounds: int) -> list[Line]:

@@ -78,12 +78,13 @@ def _microseconds(pattern: str, told: str) -> float:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time, user's and system's, of these processes and all below them that live."""
+    """Processor time, user's and system's, of these processes and all below them: those that live, and those that
+    ended and were waited for (PostgreSQL's workers come and go)."""
     total = 0.0
     for pid in family(pids):
         with suppress(OSError):  # it ended meanwhile
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / _TICK
+            total += sum(map(int, fields[11:15])) / _TICK
     return total
 
 

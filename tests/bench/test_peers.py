@@ -203,7 +203,7 @@ def test_an_installation_that_fails_says_why_and_leaves_no_word_that_it_is_whole
     assert not (tmp_path / "tensorzero.installed").exists()
 
 
-@pytest.mark.parametrize("name", ["litellm", "tensorzero", "unleash"])
+@pytest.mark.parametrize("name", ["litellm", "py-spy", "tensorzero", "unleash"])
 def test_every_package_of_a_peer_is_pinned_with_its_hashes(name: str) -> None:
     wanted = (install.REQUIREMENTS / f"{name}.in").read_text().splitlines()
     pinned = (install.REQUIREMENTS / f"{name}.txt").read_text()

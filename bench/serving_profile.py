@@ -1,8 +1,8 @@
 """`python -m bench.serving_profile`: where the web process spends its time while it is asked, by py-spy.
 
 py-spy has an environment of its own, as peers have. It looks at one granian worker some hundred times a second and
-notes where each thread is that runs; of some that sleep the operating system says that they run, and those are in it,
-too (``wait``). Being looked at costs: the rate of such a run is no figure.
+notes where the thread is that runs Python; what granian, the kernel and waiting take is not in it. With --all it notes
+all threads that seem to run, and many of those wait. Being looked at costs: the rate of such a run is no figure.
 """
 
 import argparse
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=500, help="looks a second")
-    parser.add_argument("--gil", action="store_true", help="only the thread that runs Python")
+    parser.add_argument(
+        "--all", action="store_true", help="also threads that run no Python, most of which wait"
+    )
     parser.add_argument(
         "--file", type=Path, help="keep it, too: .svg a flame graph, .json for speedscope, .txt as it is"
     )
@@ -91,7 +93,7 @@ def _threads(pid: int) -> int:
 def _spy(options: argparse.Namespace, pid: int, to: Path, form: str) -> None:
     command = [str(install.python("py-spy").parent / "py-spy"), "record", "--pid", str(pid)]
     command += ["--duration", str(options.seconds), "--rate", str(options.rate), "--format", form]
-    command += ["--output", str(to), *(["--gil"] if options.gil else [])]
+    command += ["--output", str(to), *([] if options.all else ["--gil"])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds + 60, check=False)
     if done.returncode:
         raise RuntimeError(f"py-spy ended with {done.returncode}: {done.stderr[-1000:]}")

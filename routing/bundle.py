@@ -245,11 +245,15 @@ def _snapshot(pk: int | None, last: _Built | None) -> BundleSnapshot | None:
         return known
     if pk is None:
         return None
-    for stored in ScoreSnapshot.objects.filter(pk__lte=pk).order_by("-pk")[:_TRIED]:
-        if known is not None and known.id == str(stored.pk):
+    newest = ScoreSnapshot.objects.filter(pk__lte=pk).order_by("-pk").values_list("pk", flat=True)[:_TRIED]
+    for one in newest:
+        if known is not None and known.id == str(one):
             break
+        # One by one: each may be tens of megabytes, and the first is nearly always intact.
+        stored = ScoreSnapshot.objects.filter(pk=one).first()
         try:
-            return read_snapshot(stored)
+            if stored is not None:
+                return read_snapshot(stored)
         except DamagedArchiveError as error:
             log.error("%s The last good one stands.", error)  # the sentence says it all
     return known

@@ -124,6 +124,23 @@ def test_a_process_that_starts_with_damaged_snapshots_takes_the_last_good_one() 
     assert told.id == str(good.pk)
 
 
+def test_of_many_snapshots_the_newest_alone_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    factories.scope()
+    for minutes in (3, 2, 1):
+        newest = store_snapshot(
+            score_all(read_catalogue(), Windows({}, {})), 1, NOW - timedelta(minutes=minutes)
+        )
+    loaded, load = [], ScoreSnapshot.from_db
+
+    def from_db(*row: Any) -> ScoreSnapshot:
+        loaded.append(load(*row))
+        return loaded[-1]
+
+    monkeypatch.setattr(ScoreSnapshot, "from_db", from_db)
+    assert BundleKeeper(refresh_seconds=0).current().snapshot is not None
+    assert loaded == [newest]
+
+
 def test_bytes_that_cannot_be_unpacked_are_damage_too() -> None:
     with pytest.raises(DamagedArchiveError, match="unpacked"):
         read_snapshot(empty_snapshot())

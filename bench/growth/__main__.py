@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.growth import building, deciding, memory
-from bench.growth.curves import Curve, table
+from bench.growth.curves import Curve, put, table
 from bench.growth.plot import draw
 from bench.setup import own_environment
 
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look")
     parser.add_argument("--png", type=Path, help="draw the curves into this file")
     parser.add_argument("--json", type=Path, help="write the curves into this file")
+    parser.add_argument("--report", type=Path, help="put the table between this file's markers")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -31,6 +32,8 @@ def main() -> int:
         options.json.write_text(json.dumps([asdict(curve) for curve in curves], indent=1) + "\n")
     if len(wanted) > 1 or options.png or not options.json:
         print(table(curves), flush=True)
+    if options.report:
+        options.report.write_text(put(options.report.read_text(), "growth", table(curves)))
     if options.png:
         draw(curves, options.png)
     return 0

@@ -80,3 +80,14 @@ def _verdict(curve: Curve) -> str:
     if curve.most is None and curve.ceiling is None:
         return ""
     return "met" if curve.is_met else "MISSED"
+
+
+def put(text: str, name: str, section: str) -> str:
+    """``text`` with ``section`` between its markers ``<!-- name -->`` and ``<!-- end name -->``, in place of what was
+    there. ValueError: it has no such markers."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"no {start} and {end}")
+    return f"{before}{start}\n{section}\n{end}{after}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.growth.curves import FLAT, LINEAR, Curve, slope, table
+from bench.growth.curves import FLAT, LINEAR, Curve, put, slope, table
 from bench.growth.plot import draw
 
 
@@ -45,3 +45,12 @@ def test_the_picture_is_small(tmp_path: Path) -> None:
     draw([curve] * 9, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "growth.png").stat().st_size < 150_000
+
+
+def test_a_section_is_put_between_its_markers_and_the_rest_stays() -> None:
+    page = "# Speeds\n\n<!-- growth -->\nold\n<!-- end growth -->\n\n## Others\n"
+    told = put(page, "growth", "new")
+    assert told == page.replace("old", "new")
+    assert put(told, "growth", "new") == told
+    with pytest.raises(ValueError, match="events"):
+        put(page, "events", "new")

@@ -108,6 +108,7 @@ class warm:  # noqa: N801  # it reads as the verb it is
 
     def __init__(self, one: Scene, way: Way, workers: int) -> None:
         self._one, self._way, self._workers = one, way, workers
+        self._enough = 3 * TENANTS * PERSONAS * workers
         self._web = one.web(workers=workers, threads=way.threads, pinned=way.pinned, **way.environment)
 
     def __enter__(self) -> Web:
@@ -117,7 +118,11 @@ class warm:  # noqa: N801  # it reads as the verb it is
         for _ in range(4 * self._workers):
             self._one.ask_once(web)
         script = self._one.script(candidates=False)
-        wrk(web.url, connections=4, seconds=3 * self._workers, script=script)
+        # Until each worker has had each scope, which its first decision reads from the snapshot: on a machine that is
+        # busy with other work the usual seconds are too few.
+        seconds = 3.0 * self._workers
+        while wrk(web.url, connections=4, seconds=seconds, script=script).requests < self._enough:
+            seconds *= 2
         time.sleep(1)
         return web
 

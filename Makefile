@@ -12,6 +12,8 @@ SLOW ?= 0
 FORM ?= short
 # Where `make faults` writes its table and `make load` its section, if anywhere.
 REPORT ?=
+# What `make bench` runs, in this order.
+BENCHES ?= bench bench.commands bench.growth bench.clickhouse_states bench.serving bench.beside
 # How long `make fuzz` goes on.
 FUZZ_SECONDS ?= 60
 STAMP := $(VENV)/.installed
@@ -72,8 +74,8 @@ $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev
 fuzz: $(STAMP)-fuzz ## Fuzz ingest guided by coverage, for a minute (FUZZ_SECONDS=60; Linux on x86-64)
 	$(BIN)/python -m tests.abuse.fuzz -max_total_time=$(FUZZ_SECONDS) $(ARGS)
 
-bench: $(STAMP)-dev ## Measure ingest, drain, metrics and scoring; prints ratios
-	$(BIN)/python -m bench
+bench: $(STAMP)-dev ## Measure everything, about an hour (BENCHES="bench bench.serving": some; bench/README.md says what each is)
+	@failed=0; for one in $(BENCHES); do echo "== python -m $$one"; $(BIN)/python -m $$one || failed=1; done; exit $$failed
 
 load: $(STAMP)-dev ## Load the product on real servers and count what it keeps (FORM=short, rate, soak, cold, compare, all)
 	@$(BIN)/python -m load --form $(FORM) $(if $(REPORT),--report $(REPORT)) $(ARGS)

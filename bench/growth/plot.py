@@ -1,5 +1,6 @@
 """The curves as one picture of small multiples."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,17 +30,18 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         axis.plot(sizes, costs, "o-", color="#1f5fa8", markersize=4)
         first = next((s, c) for s, c in curve.points if s)
         linear = [(s, first[1] * s / first[0]) for s in sizes if s]
-        bottom, top = min(costs) / 2, max(costs) * 2
+        # A decade at least, so that noise does not look like growth.
+        bottom, top = min(costs) / 3, max(costs) * 3.4
         if curve.ceiling is not None:
             axis.axhline(curve.ceiling, color="#b23b3b", linestyle=":", linewidth=1)
             top = max(top, curve.ceiling * 1.3)
         axis.plot(*zip(*linear, strict=True), "--", color="#999999", linewidth=1)
         axis.set_ylim(bottom, top)
         exponent = "" if curve.exponent is None else f" (exponent {curve.exponent:.2f})"
-        axis.set_title(f"{curve.name}{exponent}", fontsize=8)
+        axis.set_title(textwrap.fill(f"{curve.name}{exponent}", 48), fontsize=8)
         axis.set_xlabel(curve.axis, fontsize=8)
         axis.set_ylabel(curve.unit, fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=7)
         axis.grid(visible=True, alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=80)

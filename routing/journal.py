@@ -44,6 +44,11 @@ def create_held(directory: Path, suffix: str) -> tuple[Path, FileIO]:
     return path, file
 
 
+def line_of(caller: str, core: bytes) -> bytes:
+    """A decision's line, without its end. ``core`` is the canonical JSON of its core."""
+    return b"[" + orjson.dumps(caller) + b"," + core + b"]"
+
+
 class Segment:
     """One file of whole lines. While it is open, others can tell that its process lives."""
 

@@ -14,18 +14,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 from django.conf import settings
 from django.utils import timezone
 
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
-from routing.engine import canonical_json, decide
-from routing.journal import journal
+from routing.journal import journal, line_of
 from routing.models import Selection
 from routing.storing.conversations import KEPT, Conversations
 from routing.storing.lanes import lanes
-from routing.storing.making import Made, Wanted
+from routing.storing.making import Made, Wanted, decide_one
 from routing.storing.mapped import MappedSegment
 from routing.storing.rows import ORIGIN, Row, row_of_decision
 
@@ -85,7 +83,7 @@ class Behind:
 
     def append(self, row: Row, core: bytes) -> None:
         """Returns when the operating system has it. OSError when it has not: then nothing of it is kept."""
-        line = b"[" + orjson.dumps(row.caller) + b"," + core + b"]\n"
+        line = line_of(row.caller, core) + b"\n"
         with self._lock:
             if self._segment is None:
                 self._segment = MappedSegment(self._directory(), self._size)
@@ -187,14 +185,12 @@ def make_behind(wanted: Wanted) -> Made | None:
     if behind.is_full:
         return None
     bundle = current_bundle()
-    last = behind.conversations.last(wanted.key)
-    decision = decide(bundle, wanted.request(last))
-    core = canonical_json(decision.core())
-    source = Selection.Source.REMOTE.value
+    last, source = behind.conversations.last(wanted.key), Selection.Source.REMOTE.value
+    made = decide_one(bundle, wanted, last, source, is_in_database=False)
     try:
-        behind.append(row_of_decision(decision, core, wanted.caller, source, wanted.at), core)
+        behind.append(row_of_decision(made.decision, made.core, wanted.caller, source, wanted.at), made.core)
     except OSError as error:
         log.error("the journal takes no decision; the database does: %s", error)
         return None
-    behind.conversations.note(wanted.key, decision.profile.slug, wanted.at.timestamp())
-    return Made(decision, core, source, is_in_database=False)
+    behind.conversations.note(wanted.key, made.decision.profile.slug, wanted.at.timestamp())
+    return made

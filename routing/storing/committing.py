@@ -9,8 +9,8 @@ from django.db import OperationalError
 
 from catalog.outage import AWAY, outage
 from routing.bundle import current_bundle
-from routing.engine import Bundle, canonical_json
-from routing.journal import journal
+from routing.engine import Bundle
+from routing.journal import journal, line_of
 from routing.models import Selection
 from routing.storing.grouping import Group
 from routing.storing.lanes import lanes
@@ -50,7 +50,7 @@ def _commit(store: Store, bundle: Bundle, wanted: list[Wanted]) -> list[Made | E
 def _write_down(bundle: Bundle, wanted: list[Wanted]) -> list[Made | Exception]:
     made, _ = decide_all(bundle, wanted, {}, Selection.Source.JOURNAL.value, is_in_database=False)
     lines = [
-        canonical_json([one.caller, decided.decision.core()])
+        line_of(one.caller, decided.core)
         for one, decided in zip(wanted, made, strict=True)
         if isinstance(decided, Made)
     ]

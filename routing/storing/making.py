@@ -48,6 +48,14 @@ class Made:
     is_in_database: bool = True
 
 
+def decide_one(
+    bundle: Bundle, wanted: Wanted, last_profile: str | None, source: str, *, is_in_database: bool = True
+) -> Made:
+    """Raises SelectionProblem."""
+    decision = decide(bundle, wanted.request(last_profile))
+    return Made(decision, canonical_json(decision.core()), source, is_in_database=is_in_database)
+
+
 def decide_all(
     bundle: Bundle, wanted: list[Wanted], last: dict[Key, str], source: str, *, is_in_database: bool = True
 ) -> tuple[list[Made | Exception], list[Row]]:
@@ -58,13 +66,12 @@ def decide_all(
     rows: list[Row] = []
     for one in wanted:
         try:
-            decision = decide(bundle, one.request(last.get(one.key)))
+            found = decide_one(bundle, one, last.get(one.key), source, is_in_database=is_in_database)
         except SelectionProblem as problem:
             made.append(problem)
             continue
-        core = canonical_json(decision.core())
-        made.append(Made(decision, core, source, is_in_database=is_in_database))
-        rows.append(row_of_decision(decision, core, one.caller, source, now))
+        made.append(found)
+        rows.append(row_of_decision(found.decision, found.core, one.caller, source, now))
         # The next turn of the same conversation may be in this very group.
-        last[one.key] = decision.profile.slug
+        last[one.key] = found.decision.profile.slug
     return made, rows

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from psycopg import Connection, OperationalError, errors
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg_pool import ConnectionPool
 
 RV = TypeVar("RV")
 #: The server itself ends statements after 15 s (config.settings): who hears nothing for longer has lost it.
@@ -16,7 +17,10 @@ _FOR_EVER = 86_400.0
 
 class BoundedConnection(Connection[tuple[object, ...]]):
     """Raises OperationalError, and is closed, when an answer takes longer than ``answer_seconds``. Without it a request
-    waits as long as the network stays silent, and so do all that share its process's threads."""
+    waits as long as the network stays silent, and so do all that share its process's threads.
+
+    One that finds itself cut off takes its pool's free ones with it: a server that restarts ends them all, and the pool
+    rests for a second after each one it finds dead, which is as long as a request waits for a connection."""
 
     answer_seconds = ANSWER_SECONDS
 
@@ -28,6 +32,10 @@ class BoundedConnection(Connection[tuple[object, ...]]):
                 # Its answer may come yet, and must not be taken for that of another statement.
                 self.pgconn.finish()
                 raise OperationalError(f"no answer within {self.answer_seconds:g} s") from None
+            raise
+        except OperationalError:
+            if self.pgconn.status == ConnStatus.BAD and isinstance(self._pool, ConnectionPool):
+                self._pool.drain()
             raise
 
 

@@ -34,8 +34,9 @@ class BoundedConnection(Connection[tuple[object, ...]]):
                 raise OperationalError(f"no answer within {self.answer_seconds:g} s") from None
             raise
         except OperationalError:
-            if self.pgconn.status == ConnStatus.BAD and isinstance(self._pool, ConnectionPool):
-                self._pool.drain()
+            pool = getattr(self, "_pool", None)  # who connects without one has none
+            if self.pgconn.status == ConnStatus.BAD and isinstance(pool, ConnectionPool):
+                pool.drain()
             raise
 
 

@@ -1,7 +1,6 @@
 """A decision as it is sent."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -11,8 +10,7 @@ from routing.policy import canonical_json
 _BEFORE = b'"candidates_sha256":'
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """``core`` is the canonical JSON (sorted members, no spaces, UTF-8) of the decision's core; ``candidates`` that of
     its candidates, which all answers of a scope share."""
 

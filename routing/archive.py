@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -116,6 +117,7 @@ def part_name(checksum: str) -> str:
     return f"{_PART}{checksum[:32]}"
 
 
+@lru_cache(maxsize=8)  # each decision asks, and there are one or two at a time
 def split_version(version: str) -> tuple[str, int | None]:
     """A bundle version's policy revision and snapshot id."""
     policy, _, snapshot = version.rpartition(".")

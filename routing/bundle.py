@@ -267,7 +267,8 @@ run: Callable[[Work], None] = apart
 
 def current_bundle() -> Bundle:
     """The bundle of this process."""
-    return _kept().current()
+    keeper = _keeper
+    return keeper.current() if keeper is not None else _kept().current()
 
 
 def caught_up_bundle(patience: float = 3.0) -> Bundle:

@@ -3,7 +3,6 @@
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -46,8 +45,7 @@ class SelectionProblem(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class SelectionRequest:
+class SelectionRequest(NamedTuple):
     """What a worker asks, and when (UTC): time is an input, so that a decision can be replayed.
 
     ``exclude`` are profiles that the worker will not take; ``last_profile`` is what the conversation was

@@ -8,8 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from routing.answer import Answer
 from routing.engine import SelectionProblem
@@ -18,8 +17,7 @@ from routing.engine import SelectionProblem
 KEPT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a worker asks, before it is known when, and what the conversation had last."""
 
     tenant: str

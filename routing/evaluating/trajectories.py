@@ -125,7 +125,7 @@ def step(
         last = part.last if request.last_profile is not None else ((None, 1.0),)
         moved: dict[str | None, float] = {}
         for profile, share in last:
-            split = policy.given(side, replace(request, last_profile=profile))
+            split = policy.given(side, request._replace(last_profile=profile))
             for slug, chance in split.profiles.items():
                 moved[slug] = moved.get(slug, 0.0) + share * chance
                 total[slug] = total.get(slug, 0.0) + part.size * share * chance

@@ -38,6 +38,7 @@ MOST_WAITING = 20_000
 #: What others decided is looked for so often, and so far back.
 LEARN_SECONDS = 0.5
 _OVERLAP_SECONDS = 2.0
+_REMOTE = Selection.Source.REMOTE.value
 
 
 class Behind:
@@ -89,7 +90,8 @@ class Behind:
                 self._segment = MappedSegment(self._directory(), self._size)
             self._segment.write(line)
             self._waiting.append(row)
-        self._unsynced.set()
+        if not self._unsynced.is_set():  # setting it takes a lock, and wakes a thread
+            self._unsynced.set()
 
     def flush(self) -> None:
         """Carry what waits now. Raises nothing: what cannot be carried stays on disk for whoever comes next."""
@@ -119,12 +121,11 @@ class Behind:
     def _put(self, rows: list[Row]) -> None:
         with outage.watch():
             now = timezone.now()
-            told = [row._replace(recorded_at=now) for row in rows]
-            stored = lanes.run(lambda store: store.put(told))
+            stored = lanes.run(lambda store: store.put(rows, now))
             # Its request_id was answered by another process meanwhile: both answers were given, so both are kept.
-            twice = [row._replace(request_id=None) for row in told if row.decision_id not in stored]
+            twice = [row._replace(request_id=None) for row in rows if row.decision_id not in stored.new]
             if twice:
-                lanes.run(lambda store: store.put(twice))
+                lanes.run(lambda store: store.put(twice, now))
 
     def _sync(self) -> None:
         while not self._stop.is_set():
@@ -184,13 +185,13 @@ def make_behind(wanted: Wanted) -> Made | None:
     behind.begin()
     if behind.is_full:
         return None
-    bundle = current_bundle()
-    last, source = behind.conversations.last(wanted.key), Selection.Source.REMOTE.value
+    bundle, key = current_bundle(), wanted.key
+    last, source = behind.conversations.last(key), _REMOTE
     made = decide_one(bundle, wanted, last, source, is_in_database=False)
     try:
-        behind.append(row_of_decision(made.decision, made.core, wanted.caller, source, wanted.at), made.core)
+        behind.append(row_of_decision(made.decision, made.core, wanted.caller, source), made.core)
     except OSError as error:
         log.error("the journal takes no decision; the database does: %s", error)
         return None
-    behind.conversations.note(wanted.key, made.decision.profile.slug, wanted.at.timestamp())
+    behind.conversations.note(key, made.decision.profile.slug, wanted.at.timestamp())
     return made

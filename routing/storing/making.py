@@ -1,17 +1,14 @@
 """Selections to be made, and made: what is common to all ways of storing them."""
 
-from dataclasses import dataclass
 from datetime import datetime
-
-from django.utils import timezone
+from typing import NamedTuple
 
 from routing.engine import Bundle, Decision, SelectionProblem, SelectionRequest, canonical_json, decide
 from routing.repeats import Asked
 from routing.storing.rows import Key, Row, row_of_decision
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One selection to be made: what is asked, by whom, when (UTC)."""
 
     asked: Asked
@@ -36,8 +33,7 @@ class Wanted:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """A decision, the canonical JSON of its core, and where it is: ``is_new`` is False when the database had one under
     its ``request_id``, or this very decision, already; ``is_in_database`` when it is not there yet."""
 
@@ -61,7 +57,6 @@ def decide_all(
 ) -> tuple[list[Made | Exception], list[Row]]:
     """One of each in their order, a SelectionProblem where nothing may be given; and the rows of those made. ``last``
     is what conversations were given last, and is kept up to date."""
-    now = timezone.now()
     made: list[Made | Exception] = []
     rows: list[Row] = []
     for one in wanted:
@@ -71,7 +66,7 @@ def decide_all(
             made.append(problem)
             continue
         made.append(found)
-        rows.append(row_of_decision(found.decision, found.core, one.caller, source, now))
+        rows.append(row_of_decision(found.decision, found.core, one.caller, source))
         # The next turn of the same conversation may be in this very group.
         last[one.key] = found.decision.profile.slug
     return made, rows

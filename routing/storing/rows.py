@@ -17,11 +17,10 @@ ORIGIN = uuid.uuid4().hex[:16]
 
 
 class Row(NamedTuple):
-    """The columns of ``routing.models.Selection`` that a decision fills; times are UTC."""
+    """The columns of ``routing.models.Selection`` that a decision fills, but when it is recorded; times are UTC."""
 
     decision_id: str
     decided_at: datetime
-    recorded_at: datetime
     tenant: str
     persona: str
     task: str
@@ -36,27 +35,32 @@ class Row(NamedTuple):
     core: str
 
 
+class Stored(NamedTuple):
+    """What became of decisions: the ids of those that were not there before; and what conversations were really given
+    last (None: nothing), of which something else was believed: nothing of theirs is stored."""
+
+    new: set[str]
+    last: dict[Key, str | None]
+
+
 class Store(Protocol):
     """A database's statements. Each is safe to run again: what is stored already stays as it is."""
-
-    def last_profiles(self, keys: Sequence[Key]) -> dict[Key, str]:
-        """What these conversations were given last; those of which nothing is known are absent."""
 
     def news(self, since: float, besides: str, most: int) -> list[News]:
         """What other processes than that one gave since then, the newest first, so many at most."""
 
-    def put(self, rows: Sequence[Row]) -> set[str]:
-        """Commit decisions, and each conversation's newest as its last; the ids of those that were not there before."""
+    def put(self, rows: Sequence[Row], at: datetime, believed: Sequence[str | None] | None = None) -> Stored:
+        """Commit decisions as recorded at this time, and each conversation's newest as its last. ``believed``: what
+        the conversation of each was given last before them, as they were made to follow; None: they follow nothing."""
 
 
-def row_of_decision(decision: Decision, core: bytes, caller: str, source: str, recorded_at: datetime) -> Row:
+def row_of_decision(decision: Decision, core: bytes, caller: str, source: str) -> Row:
     """``core`` is the canonical JSON of the decision's core."""
     policy, snapshot = split_version(decision.bundle_version)
     asked = decision.request
     return Row(
         decision_id=decision.decision_id,
         decided_at=asked.at,
-        recorded_at=recorded_at,
         tenant=asked.tenant,
         persona=asked.persona,
         task=asked.task,
@@ -70,6 +74,10 @@ def row_of_decision(decision: Decision, core: bytes, caller: str, source: str, r
         snapshot=snapshot,
         core=core.decode(),
     )
+
+
+def key_of(row: Row) -> Key:
+    return row.tenant, row.persona, row.conversation_id
 
 
 def newest_by_conversation(rows: Sequence[Row]) -> list[Row]:

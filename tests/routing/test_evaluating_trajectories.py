@@ -31,7 +31,7 @@ def policy(bundle: Bundle) -> Policy:
 @hypothesis_settings(max_examples=60)
 def test_a_first_decisions_chances_are_its_own(case: tuple[Bundle, SelectionRequest]) -> None:
     bundle, asked = case
-    first = replace(asked, last_profile=None)
+    first = asked._replace(last_profile=None)
     try:
         alone = chances(bundle, first)
     except SelectionProblem:

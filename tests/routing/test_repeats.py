@@ -30,13 +30,6 @@ class Late(Asked):
         self.met.release()
         super().refuse_other(earlier)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Asked) and all(
-            getattr(self, name) == getattr(other, name) for name in Asked.__slots__
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 def meanwhile(repeats: Repeats[Any], answer: Callable[[], dict[str, Any]], late: list[Late]) -> list[Any]:
     """What ONE and the late requests of its id get, all of which come while ONE is being answered."""

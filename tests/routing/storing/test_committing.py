@@ -103,10 +103,10 @@ def test_what_the_database_refuses_harms_nothing_beside_it() -> None:
     # No request can hold it (the API refuses it); PostgreSQL cannot store it, and SQLite is told so here.
     put = type(lanes_store()).put
 
-    def refuse(self: Any, rows: Any) -> Any:
+    def refuse(self: Any, rows: Any, *other: Any) -> Any:
         if any(row.conversation_id == "c-3" for row in rows):
             raise ValueError("cannot be stored")
-        return put(self, rows)
+        return put(self, rows, *other)
 
     with mock.patch.object(type(lanes_store()), "put", refuse):
         found = together(10, lambda number: ask(f"c-{number}"))
@@ -133,7 +133,7 @@ def died() -> Iterator[None]:
         yield
     else:
         [lane] = lanes._free
-        with mock.patch.object(lane.store, "last_profiles", side_effect=OperationalError("it died")):
+        with mock.patch.object(lane.store, "put", side_effect=OperationalError("it died")):
             yield
 
 

@@ -8,6 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+import config.celery  # noqa: F401  # whose broker they are sent to
 from commandcenter import verifying
 from commandcenter.lockout import SIGN_INS_KEPT
 

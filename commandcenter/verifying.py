@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from overrides import audit, checkpoints
@@ -75,7 +74,7 @@ def _keep(check: Check) -> None:
 
 def start(by: str, now: datetime, enqueue: Callable[[str, str], Any]) -> Check:
     """Begin a run, unless one is under way, which is returned then. ``enqueue`` has a long one done elsewhere: it gets
-    the run's id and who asked."""
+    the run's id and who asked; OSError when it cannot."""
     known = last_check()
     if known is not None and known.is_under_way and not known.is_lost(now):
         return known
@@ -87,7 +86,7 @@ def start(by: str, now: datetime, enqueue: Callable[[str, str], Any]) -> Check:
     _keep(check)
     try:
         enqueue(check.id, by)
-    except (OperationalError, OSError) as error:
+    except OSError as error:
         log.warning("no check of the audit log: the broker is away: %s", error)
         check = replace(check, state="failed", told="The broker is away, so no worker can be asked.")
         _keep(check)

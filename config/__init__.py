@@ -3,7 +3,3 @@ from config.memory import few_arenas, small_tables
 # Every process of the product comes by here before it starts a thread or imports anything large.
 few_arenas()
 small_tables()
-
-from config.celery import app as celery_app  # noqa: E402
-
-__all__ = ["celery_app"]

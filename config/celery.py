@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_init, celeryd_init, worker_ready
+from celery.signals import beat_init, celeryd_init, import_modules, worker_ready
+from django.apps import apps
 
 from config import apart
 
@@ -17,6 +18,20 @@ app.autodiscover_tasks()
 celeryd_init.connect(apart.begin_worker, weak=False, dispatch_uid="config.apart")
 beat_init.connect(apart.begin_beat, weak=False, dispatch_uid="config.apart")
 worker_ready.connect(apart.serve_metrics, weak=False, dispatch_uid="config.apart")
+
+
+def _listen(**_: Any) -> None:
+    from observability import pulses  # its models are there once Django is set up
+
+    pulses.connect()
+
+
+# A worker and a beat set Django up when they import their tasks. A web process comes here when it first sends one:
+# most never do, and Celery takes memory.
+if apps.ready:
+    _listen()
+else:
+    import_modules.connect(_listen, weak=False, dispatch_uid="config.celery")
 
 
 def _every(seconds: float, task: str) -> dict[str, Any]:

@@ -6,8 +6,3 @@ class ObservabilityConfig(AppConfig):
 
     name = "observability"
     verbose_name = "Observability"
-
-    def ready(self) -> None:
-        from observability import pulses
-
-        pulses.connect()

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from routing import archive, events, health, metering, snapshots, webhooks
+from routing import archive, delivering, events, health, metering, snapshots, webhooks
 from routing.guarding import machine
 from routing.journal import journal
 from routing.quarantining import services, watching
@@ -95,7 +95,7 @@ def send_webhooks() -> int:
             return 0
         while webhooks.fan_out(timezone.now(), _DECISIONS_PER_BLOCK):
             won.renew(timezone.now())
-        return webhooks.deliver(timezone.now())
+        return delivering.deliver(timezone.now())
 
 
 @shared_task

@@ -13,7 +13,6 @@ from commandcenter import auditing, verifying
 from commandcenter.diffs import difference, reader
 from commandcenter.rights import missing
 from commandcenter.shell import conditional, is_fragment, page, render
-from commandcenter.tasks import verify_audit_log
 from overrides import exporting
 from overrides.models import AuditEntry
 
@@ -89,8 +88,16 @@ def verify(request: HttpRequest, who: Caller) -> HttpResponse:
 
 
 def _enqueue(check_id: str, by: str) -> None:
-    # Nobody waits for a broker that is away.
-    verify_audit_log.apply_async((check_id, by), retry=False)
+    # Only now: most web processes never need Celery.
+    from kombu.exceptions import OperationalError
+
+    from commandcenter.tasks import verify_audit_log
+
+    try:
+        # Nobody waits for a broker that is away.
+        verify_audit_log.apply_async((check_id, by), retry=False)
+    except OperationalError as error:
+        raise ConnectionError(str(error)) from error
 
 
 @require_GET

@@ -1,8 +1,10 @@
 """A process with many threads takes memory from few arenas."""
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,15 @@ def test_sixteen_threads_of_any_process_of_ours_share_two_arenas() -> None:
     assert arenas("import config") <= 2
     # Without it there are more: the test would notice if it did nothing.
     assert arenas("") > 2
+
+
+def test_a_web_process_imports_nothing_that_only_workers_need(tmp_path: Path) -> None:
+    code = (
+        "import sys, config.wsgi; from django.urls import get_resolver; get_resolver().url_patterns;"
+        "print(*sorted({'celery', 'kombu', 'httpx', 'chdb'} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "DATA_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == []

@@ -22,7 +22,7 @@ from config.env import Env
 from observability import ids, requests
 from observability.logs import FIELDS, Context, JsonLines, Lines, without_secrets
 from overrides.models import AuditEntry
-from routing import selection, webhooks
+from routing import delivering, selection, webhooks
 from routing.models import Webhook
 from tests import factories
 from tests.check_deploy import production_environment
@@ -170,7 +170,7 @@ def test_a_webhooks_secret_and_address_are_in_no_line(
     Webhook.objects.create(name="ops", url=url, secret=secret)
     now = timezone.now()
     webhooks.tell("e-1", webhooks.ALERT_TYPE, '{"prompt": "hush-hush"}', now)
-    webhooks.deliver(now)
+    delivering.deliver(now)
     text = written()
     assert Webhook.objects.get().deliveries.get().attempts == 1
     assert "hush-hush" not in text

@@ -18,9 +18,10 @@ from django.test import Client
 from django.utils import timezone
 
 from routing import tasks, webhooks
+from routing.delivering import PAUSES, deliver
 from routing.health import read_outboxes
 from routing.models import Selection, Webhook, WebhookDelivery
-from routing.webhooks import PAUSES, deliver, fan_out
+from routing.webhooks import fan_out
 from tests import factories
 from tests.routing.scenes import ASKED, ranked_scope
 

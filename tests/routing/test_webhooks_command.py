@@ -8,8 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from routing.delivering import deliver
 from routing.models import Webhook, WebhookDelivery
-from routing.webhooks import deliver, new_secret
+from routing.webhooks import new_secret
 
 pytestmark = pytest.mark.django_db
 State = WebhookDelivery.State

@@ -117,6 +117,8 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     Files go to a folder of the test's own. Bundles are rebuilt where they are asked for: no other thread sees
     what a test has not committed."""
     settings.DATA_DIR = tmp_path
+    # A password is made hard to guess by half a second of work, each time that somebody is made or signs in.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Nothing listens there. A test that wants an engine says which: a process opens one chDB folder, ever.
     settings.CLICKHOUSE_URL = "clickhouse://127.0.0.1:1/selection"
     monkeypatch.setattr(bundle, "run", bundle.at_once)

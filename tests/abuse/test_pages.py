@@ -131,7 +131,6 @@ def assert_guarded(answer: Any, path: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_passwords(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def insist_on_https(settings: Settings) -> None:

@@ -24,7 +24,6 @@ LIMIT = configured.AXES_FAILURE_LIMIT
 
 @pytest.fixture(autouse=True)
 def _fast_hashes(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.STORAGES = {
         **configured.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -129,10 +129,6 @@ def assert_guarded(answer: Any, path: str) -> None:
             assert cookie["httponly"], path
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Settings) -> None:
-
-
 def insist_on_https(settings: Settings) -> None:
     """As TRAINING and PRODUCTION set it (config.settings)."""
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True

@@ -23,7 +23,7 @@ LIMIT = configured.AXES_FAILURE_LIMIT
 
 
 @pytest.fixture(autouse=True)
-def _fast_hashes(settings: Settings) -> None:
+def _files_without_a_manifest(settings: Settings) -> None:
     settings.STORAGES = {
         **configured.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -64,7 +64,7 @@ lint: $(STAMP)-dev ## Style, types, templates, import arrows, migrations, deploy
 services: ## Install the servers and the browser that tests use (Debian, root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		clickhouse-server clickhouse-client postgresql redis-server chromium zookeeper default-jre-headless faketime \
+		clickhouse-server clickhouse-client postgresql redis-server chromium-headless-shell zookeeper default-jre-headless faketime \
 		prometheus nginx-light systemd jq wrk hyperfine >/dev/null
 
 $(STAMP)-fuzz: requirements-fuzz.txt $(STAMP)-dev

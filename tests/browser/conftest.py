@@ -18,7 +18,8 @@ from tests.telemetry.engines import missing
 # Playwright's loop runs in this thread, which Django takes for an async context.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
-CHROMIUM = "/usr/bin/chromium"
+#: Debian's Chromium without a window takes two thirds of the processor time of the one with a hidden window.
+CHROMIUMS = ("/usr/bin/chromium-headless-shell", "/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,10 +31,11 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
+    chromium = next((path for path in CHROMIUMS if Path(path).exists()), None)
+    if chromium is None:
         missing(ServiceMissing("chromium is not installed: run `make services`"))
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield running
         running.close()
 

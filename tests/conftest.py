@@ -17,6 +17,7 @@ from catalog import access, directory
 from catalog.outage import outage
 from routing import archive, bundle, journal, serving
 from routing.repeats import repeats
+from routing.storing.committing import believed
 from routing.storing.lanes import lanes
 
 # How long a draw or an example takes says more about the machine than about the code. In CI the examples
@@ -131,5 +132,6 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     serving.policy_server.forget()
     journal.journal.close()
     lanes.close()
+    believed.forget()
     outage.end()
     repeats.forget()

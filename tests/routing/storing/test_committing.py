@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -17,6 +18,7 @@ from routing.journal import journal
 from routing.models import ConversationSelection, Selection
 from routing.repeats import Asked
 from routing.selection import select
+from routing.storing.committing import believed
 from routing.storing.lanes import Lane, lanes
 from tests import factories
 from tests.routing.scenes import ASKED, ranked_scope
@@ -119,6 +121,50 @@ def lanes_store() -> Any:
     lane = Lane()
     lane.close()
     return lane.store
+
+
+def another_gives(profile: str) -> None:
+    """As another process does that the conversation came to meanwhile."""
+    later = timezone.now() + timedelta(milliseconds=1)
+    ConversationSelection.objects.filter(conversation_id="c-1").update(profile=profile, decided_at=later)
+
+
+def test_what_another_process_gave_meanwhile_is_followed() -> None:
+    ranked_scope()
+    assert ask("c-1")["profile"]["slug"] == "cheap"
+    another_gives("incumbent")
+    told = ask("c-1")
+    assert told["last_profile"] == "incumbent"
+    assert Selection.objects.filter(conversation_id="c-1").count() == 2
+    ConversationSelection.objects.all().delete()
+    assert ask("c-1")["last_profile"] is None
+
+
+def test_a_conversation_that_this_process_never_saw_goes_on_from_what_the_database_says() -> None:
+    ranked_scope()
+    ask("c-1")
+    believed.forget()
+    found: list[Any] = together(8, lambda number: ask("c-1" if number == 4 else f"new-{number}"))
+    assert [told["last_profile"] for told in found] == [None] * 4 + ["cheap"] + [None] * 3
+    assert Selection.objects.count() == 9
+
+
+def test_a_conversation_that_others_never_leave_alone_is_answered_and_stored_once() -> None:
+    ranked_scope()
+    ask("c-1")
+    put = type(lanes_store()).put
+    tries: list[Any] = []
+
+    def beaten(self: Any, rows: Any, at: Any, beliefs: Any = None) -> Any:
+        another_gives("incumbent" if len(tries) % 2 else "dear")
+        tries.append(beliefs)
+        return put(self, rows, at, beliefs)
+
+    with mock.patch.object(type(lanes_store()), "put", beaten):
+        told = ask("c-1")
+    assert tries == [["cheap"], ["dear"], None]
+    assert told["last_profile"] == "incumbent"
+    assert Selection.objects.filter(conversation_id="c-1").count() == 2
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import logging
 from celery import shared_task
 from django.utils import timezone
 
+import config.celery  # noqa: F401  # whose broker they are sent to
 from overrides import checkpoints, idempotency, services
 
 log = logging.getLogger(__name__)

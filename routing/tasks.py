@@ -8,6 +8,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+import config.celery  # noqa: F401  # whose broker they are sent to
 from routing import archive, delivering, events, health, metering, snapshots, webhooks
 from routing.guarding import machine
 from routing.journal import journal

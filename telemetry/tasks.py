@@ -6,6 +6,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+import config.celery  # noqa: F401  # whose broker they are sent to
 from telemetry import ingest, recount, retention, rollups, spool
 from telemetry.clickhouse import ClickHouseError, get_clickhouse
 from telemetry.lease import lease

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Optional
 
 from routing.decision import Reason, SelectionProblem, SelectionRequest
-from routing.policy import Bundle, BundlePersona, ScopeScores, stable_share
+from routing.flag_state import stable_share
+from routing.policy import Bundle, BundlePersona, ScopeScores
 from routing.standing import Kind, StandingOverride
 from routing.view import ScopeView
 from telemetry.freshness_state import Freshness

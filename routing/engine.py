@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from routing.choosing import RULES, Case, Choice, propensity
 from routing.circuit import Barred
 from routing.decision import Decision, Reason, SelectionProblem, SelectionRequest, decision_id
+from routing.flag_state import FlagState
 from routing.policy import (
     Bundle,
     BundlePersona,
     BundleProfile,
     BundleSnapshot,
     BundleTenant,
-    FlagState,
     ScopeScores,
     canonical_json,
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routing.evaluating.observations import Observation
-from routing.policy import stable_share
+from routing.flag_state import stable_share
 
 FOLDS = 5
 #: A mean counts as if so many further decisions had come out as the wider mean: a (profile, task)'s as its profile's,

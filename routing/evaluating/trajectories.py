@@ -14,7 +14,7 @@ from functools import cached_property
 from routing.decision import SelectionProblem, SelectionRequest
 from routing.engine import Bundle, outcome
 from routing.evaluating.chances import Split, chances
-from routing.policy import FlagState
+from routing.flag_state import FlagState
 from telemetry.freshness_state import state
 
 

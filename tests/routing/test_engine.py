@@ -17,7 +17,7 @@ from routing.engine import (
     SelectionProblem,
     decide,
 )
-from routing.policy import stable_share
+from routing.flag_state import stable_share
 from telemetry.freshness_state import Freshness, state
 from tests.routing.cases import NOW, bundle, evidence, profile, request, scope
 

@@ -17,8 +17,8 @@ from routing.evaluating.estimators import (
 )
 from routing.evaluating.model import FOLDS, PRIOR, cross_fit
 from routing.evaluating.observations import Observation
+from routing.flag_state import stable_share
 from routing.intervals import wilson
-from routing.policy import stable_share
 
 #: weight, reward, modelled, expected
 THREE = [

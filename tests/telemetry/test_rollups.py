@@ -125,6 +125,31 @@ def test_totals_are_exact_after_tenfold_duplicates_in_any_order_up_to_48_hours_l
     assert_equal_to_oracle(clickhouse, events)
 
 
+@pytest.mark.parametrize("most", [1, 40])
+def test_many_events_are_counted_in_portions_with_the_same_totals(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(rollups, "EVENTS_AT_ONCE", most)
+    events = make_events(200)
+    send(clickhouse, events)
+    starts = sorted(
+        {rollups.floor(datetime.fromisoformat(e["occurred_at"]), rollups._BUCKET) for e in events}
+    )
+    portions = rollups._portions(clickhouse, starts)
+    assert [start for portion in portions for start in portion] == starts
+    of = [
+        sum(
+            rollups.floor(datetime.fromisoformat(e["occurred_at"]), rollups._BUCKET) in portion
+            for e in events
+        )
+        for portion in portions
+    ]
+    assert all(count <= most or len(portion) == 1 for count, portion in zip(of, portions, strict=True))
+    assert len(portions) > 1
+    roll_up(clickhouse)
+    assert_equal_to_oracle(clickhouse, events)
+
+
 def test_a_late_event_reopens_only_its_own_bucket_hour_and_day(clickhouse: ClickHouse) -> None:
     events = make_events(50)
     send(clickhouse, events)

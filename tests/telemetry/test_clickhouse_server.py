@@ -233,17 +233,20 @@ def test_threads_beyond_the_pool_wait_and_then_are_told_that_it_is_busy(
 @pytest.mark.services
 def test_no_more_connections_are_opened_than_the_pool_allows(native_server: ClickHouseServer) -> None:
     door = connect(native_server.url("default"), pool_size=2)
-    seen: set[int] = set()
-
-    def ask(_: int) -> None:
-        door.ping()
-        seen.add(_connections(native_server))
-
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(ask, range(40)))
-    before = _connections(native_server)
+        list(threads.map(lambda _: door.ping(), range(200)))
+    before = _lasting_connections(native_server)
     door.close()
-    assert before - _connections(native_server) <= 2
+    assert 1 <= before - _lasting_connections(native_server) <= 2
+
+
+def _lasting_connections(server: ClickHouseServer) -> int:
+    """The server counts one that was closed a little longer."""
+    found = []
+    for _ in range(20):
+        found.append(_connections(server))
+        time.sleep(0.05)
+    return min(found)
 
 
 def _processes(server: ClickHouseServer) -> int:

@@ -185,15 +185,7 @@ def _portions(clickhouse: ClickHouse, starts: list[datetime]) -> list[list[datet
     """5-minute buckets, in order, so many together that about EVENTS_AT_ONCE lie in them; one bucket at least."""
     if len(starts) == 1:
         return [starts]
-    rows = clickhouse.query(
-        """
-        SELECT toStartOfFiveMinute(occurred_at) AS bucket, count() AS events FROM completions
-        WHERE occurred_at >= %(start)s AND occurred_at < %(end)s GROUP BY bucket
-        """,
-        {"start": starts[0], "end": starts[-1] + _BUCKET},
-        timeout=_TIMEOUT,
-    )
-    events = {row["bucket"]: int(row["events"]) for row in rows}
+    events = _events_by_bucket(clickhouse, starts[0], starts[-1] + _BUCKET)
     portions: list[list[datetime]] = [[]]
     most = 0
     for start in starts:
@@ -261,7 +253,7 @@ def backfill(
     days = [day + timedelta(days=n) for n in range((end - day).days + 1) if day + timedelta(days=n) < end]
     done = 0
     for number, first in enumerate(days, 1):
-        buckets = _buckets_with_events(clickhouse, max(first, start), min(first + timedelta(days=1), end))
+        buckets = _events_by_bucket(clickhouse, max(first, start), min(first + timedelta(days=1), end))
         if buckets:
             recompute(clickhouse, buckets, clock())
             remember_activity(clickhouse, buckets)
@@ -270,14 +262,15 @@ def backfill(
     return done
 
 
-def _buckets_with_events(clickhouse: ClickHouse, start: datetime, end: datetime) -> list[datetime]:
+def _events_by_bucket(clickhouse: ClickHouse, start: datetime, end: datetime) -> dict[datetime, int]:
+    """How many raw events, copies and all, the 5-minute buckets of [start, end) hold that hold any."""
     rows = clickhouse.query(
         """
-        SELECT DISTINCT toStartOfFiveMinute(occurred_at) AS bucket FROM completions
-        WHERE occurred_at >= %(start)s AND occurred_at < %(end)s
+        SELECT toStartOfFiveMinute(occurred_at) AS bucket, count() AS events FROM completions
+        WHERE occurred_at >= %(start)s AND occurred_at < %(end)s GROUP BY bucket
         """,
         # Whole buckets: a bound time loses its fraction of a second, and the last event with it.
         {"start": floor(start, _BUCKET), "end": floor(end - timedelta(microseconds=1), _BUCKET) + _BUCKET},
         timeout=_TIMEOUT,
     )
-    return [row["bucket"] for row in rows]
+    return {row["bucket"]: int(row["events"]) for row in rows}

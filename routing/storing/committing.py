@@ -43,21 +43,17 @@ group: Group[Wanted, Made] = Group(make, leaders=2, worthwhile=16)
 
 def _commit(store: Store, bundle: Bundle, wanted: list[Wanted]) -> list[Made | Exception]:
     last = {key: profile for one in wanted if (profile := believed.last(key := one.key)) is not None}
-    made: list[Made | Exception] = []
+    made: dict[int, Made | Exception] = {}
     places = list(range(len(wanted)))
     for patience in reversed(range(_PATIENCE)):
         asked = [wanted[place] for place in places]
         found, stored = _try(store, bundle, asked, last, is_last=not patience)
-        if not made:
-            made = found
-        else:
-            for place, one in zip(places, found, strict=True):
-                made[place] = one
+        made.update(zip(places, found, strict=True))
         if not stored.last:
             break
         places = [place for place in places if wanted[place].key in stored.last]
         last = {key: profile for key, profile in stored.last.items() if profile is not None}
-    return made
+    return [made[place] for place in range(len(wanted))]
 
 
 def _try(

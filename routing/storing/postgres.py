@@ -22,7 +22,7 @@ _KINDS = (
 _NAMES = ", ".join(Row._fields)
 _REQUEST_ID = Row._fields.index("request_id")
 
-_TOLD = f"unnest({', '.join(map(_array, _KINDS))}"  # of all rows, a column each
+_ARRAYS = ", ".join(map(_array, _KINDS))
 
 _STORE = f"""
 put AS (
@@ -44,12 +44,12 @@ put AS (
 SELECT decision_id::text, true, NULL FROM put
 """  # noqa: S608  # all of it is constant
 
-_PUT = f"WITH told AS (SELECT * FROM {_TOLD}) AS told ({_NAMES})), {_STORE.format(condition='')}"  # noqa: S608
+_PUT = f"WITH told AS (SELECT * FROM unnest({_ARRAYS}) AS told ({_NAMES})), {_STORE.format(condition='')}"  # noqa: S608
 #: Of conversations that were given something else than believed, nothing is stored.
 _PUT_IF = f"""
 WITH told AS (
     SELECT told.*, last.profile AS given
-    FROM {_TOLD}, {_array("text")}) AS told ({_NAMES}, believed)
+    FROM unnest({_ARRAYS}, {_array("text")}) AS told ({_NAMES}, believed)
     LEFT JOIN routing_conversationselection AS last
     ON last.tenant = told.tenant AND last.conversation_id = told.conversation_id AND last.persona = told.persona
 ), {_STORE.format(condition="WHERE given IS NOT DISTINCT FROM believed")}

@@ -84,7 +84,7 @@ def newest_by_conversation(rows: Sequence[Row]) -> list[Row]:
     """One row a conversation, in one order for all processes: two that lock several rows cannot lock each other out."""
     newest: dict[Key, Row] = {}
     for row in rows:
-        key = (row.tenant, row.conversation_id, row.persona)
+        key = key_of(row)
         if key not in newest or newest[key].decided_at <= row.decided_at:
             newest[key] = row
     return [newest[key] for key in sorted(newest)]

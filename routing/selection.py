@@ -10,9 +10,9 @@ from datetime import datetime
 
 import orjson
 from django.conf import settings
+from django.db import connection
 
 from catalog.outage import AWAY, give_back_connection
-from catalog.transactions import is_in_transaction
 from observability.tally import tally
 from routing.answer import Answer
 from routing.engine import SelectionProblem
@@ -56,7 +56,7 @@ def _select(asked: Asked, caller: str, at: datetime) -> Answer:
 
 
 def _make(wanted: Wanted) -> Made:
-    if is_in_transaction():
+    if connection.in_atomic_block:
         # What this thread's transaction sees, no other thread does.
         [made] = make([wanted])
         if isinstance(made, Exception):

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from django.db import connection, connections
 
 from catalog.outage import AWAY
-from catalog.transactions import is_in_transaction
 from routing.storing.postgres import PostgresStore
 from routing.storing.rows import Store
 from routing.storing.sqlite import SqliteStore
@@ -67,7 +66,7 @@ class Lanes:
     def run(self, work: Callable[[Store], R]) -> R:
         """``work`` on a connection that nobody else uses meanwhile; it may be run twice: a kept connection may have
         died with its server, which is back. Raises Django's database errors."""
-        if is_in_transaction():
+        if connection.in_atomic_block:
             return _within(work)
         try:
             lane = self._free.pop()

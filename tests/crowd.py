@@ -18,11 +18,12 @@ def crowd(overrides: int, tenants: int = 5_000) -> None:
     ...), each scope's with tasks of their own; every second one expires tomorrow. Adds to what is there."""
     profiles = [factories.profile(f"profile-{number}") for number in range(PROFILES)]
     personas = [factories.persona(f"persona-{n}", default_profile=profiles[0]) for n in range(PERSONAS)]
-    there = Tenant.objects.count()
+    # Of whatever tenants there are besides, none is one of these.
+    ours = Tenant.objects.filter(slug__startswith="tenant-")
     Tenant.objects.bulk_create(
-        [Tenant(slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(there, tenants)], batch_size=5_000
+        [Tenant(slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(ours.count(), tenants)], batch_size=5_000
     )
-    rows = list(Tenant.objects.all())
+    rows = list(ours)
     now = timezone.now()
     Override.objects.bulk_create(
         [

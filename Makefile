@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 HOST ?= 127.0.0.1
 DEMO ?= 1
-WORKERS ?= 2
+# Tests wait for browsers and servers a good deal: three processes keep two cores busy.
+WORKERS ?= 3
 # Tests marked slow run with SLOW=1, as in CI.
 SLOW ?= 0
 # Which form of the load test runs.
@@ -42,13 +43,15 @@ $(STAMP)-dev: requirements-dev.txt requirements-otel.txt $(STAMP)-run
 run: $(STAMP)-run ## Start everything with demo data (PORT=8000, DEMO=0 for an empty catalogue)
 	@exec $(BIN)/python -m config.embedded --host $(HOST) --port $(PORT) $(if $(filter 1,$(DEMO)),--demo)
 
-test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests too); what needs servers is skipped unless `make services` ran
+test: $(STAMP)-dev ## Run the suite (SLOW=1: the slow tests, and those of the database on PostgreSQL too); what needs servers is skipped unless `make services` ran
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/faults --ignore tests/abuse $(if $(filter 1,$(SLOW)),,-m "not slow") $(ARGS)
-	@$(MAKE) --no-print-directory test-postgres WORKERS=$(WORKERS)
+	@$(if $(filter 1,$(SLOW)),$(MAKE) --no-print-directory test-postgres WORKERS=$(WORKERS),echo "left out: slow tests, and PostgreSQL under those of the database (make test SLOW=1)")
 
 test-postgres: $(STAMP)-dev ## Run the database-bound tests on PostgreSQL too
 	WORKERS=$(WORKERS) $(BIN)/python -m tests.on_postgres
 
+# They time what servers of their own do: no more of them at once than cores.
+faults: WORKERS = 2
 faults: $(STAMP)-dev ## Break servers and processes under the product; prints one table (REPORT=docs/reports/faults.md writes it)
 	FAULT_REPORT=$(REPORT) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/faults tests/abuse tests/flows/test_isolation.py $(ARGS)
 

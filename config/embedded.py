@@ -124,7 +124,7 @@ def prepare() -> None:
 
 
 def _start_celery(running: ExitStack) -> None:
-    from celery.beat import EmbeddedService, Scheduler
+    from celery.beat import EmbeddedService
 
     from config.celery import app
 
@@ -145,8 +145,7 @@ def _start_celery(running: ExitStack) -> None:
     thread.start()
     running.callback(thread.join, 10)
     running.callback(worker.stop)
-    # The schedule lives in memory: this process starts from nothing each time.
-    beat: Any = EmbeddedService(app, max_interval=1, thread=True, scheduler_cls=Scheduler)
+    beat: Any = EmbeddedService(app, max_interval=1, thread=True)
     beat.daemon = True
     beat.start()
     running.callback(beat.stop)

@@ -113,9 +113,7 @@ def test_a_flipped_bit_in_a_policy_revision_is_told_and_stops_no_decision(
 @contextmanager
 def beat_twice(product: Product) -> Iterator[None]:
     """A second beat and a second worker."""
-    # A schedule of its own: celery's file can be open once only.
-    options = ["--schedule", str(product.apart.directory / "beat-2"), "--loglevel", "WARNING"]
-    second = product.apart.start("beat", "celery", "-A", "config", "beat", *options)
+    second = product.apart.start_beat()
     worker = product.apart.start_worker()
     try:
         yield

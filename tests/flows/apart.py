@@ -82,10 +82,7 @@ class Apart:
         return self.start("worker", "celery", "-A", "config", "worker", *options)
 
     def start_beat(self) -> subprocess.Popen[bytes]:
-        schedule = str(self.directory / "beat")
-        return self.start(
-            "beat", "celery", "-A", "config", "beat", "--schedule", schedule, "--loglevel", "WARNING"
-        )
+        return self.start("beat", "celery", "-A", "config", "beat", "--loglevel", "WARNING")
 
     def _answers(self, port: int) -> bool:
         try:

@@ -40,7 +40,6 @@ class Deployed:
         (self.directory / "backups").mkdir(exist_ok=True)
         moved = {
             "/opt/selection/.venv/bin/": f"{BIN}/",
-            "/run/selection-beat": str(self.directory),
             "/var/backups/selection": str(self.directory / "backups"),
             # As many as there are cores, which here are two.
             "--workers\0004": "--workers\0002",

@@ -1,5 +1,7 @@
 """What processes that run apart do when they begin: share their meters with the others of their host; trace."""
 
+import signal
+import threading
 from typing import Any
 
 
@@ -42,9 +44,22 @@ def begin_worker(**_: Any) -> None:
     trace("selection-celery")
 
 
-def begin_beat(**_: Any) -> None:
-    """In beat's process; the embedded one traces already."""
+def begin_beat(sender: Any, **_: Any) -> None:
+    """In beat's process; the embedded one traces already, and leaves signals to whom they are for."""
     trace("selection-beat")
+    if threading.current_thread() is threading.main_thread():
+        _end_on_signals(sender)
+
+
+def _end_on_signals(beat: Any) -> None:
+    # Celery's own handler closes the broker's connection, which may be in use where the signal falls: the error of that
+    # takes the place of SystemExit, is logged as one of the task, and beat goes on. Here it is closed on the way out.
+    def end(*_: object) -> None:
+        beat.stop()
+        raise SystemExit
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def serve_metrics(**_: Any) -> None:

@@ -40,8 +40,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
     return {"task": task, "schedule": seconds, "options": {"expires": max(seconds, 5)}}
 
 
-# In memory, so a beat starts from nothing each time. Celery's default is a file, for nothing that is needed here; a
-# SIGTERM while it is written closes it under the writer, and beat ends with an error.
+# In memory, so a beat starts from nothing each time. Celery's default is a file, which nothing here needs.
 app.conf.beat_scheduler = "celery.beat:Scheduler"
 app.conf.beat_schedule = {
     "drain-spool": _every(1, "telemetry.tasks.drain_spool"),

@@ -222,7 +222,10 @@ CELERY_TASK_TIME_LIMIT = 300
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, float] = (
     # In the process the broker is looked at once a second, one task each time, unless told otherwise.
-    {"visibility_timeout": 600} if ENV.redis_url else {"polling_interval": 0.05}
+    # A broker that is silent, as behind a cut network, must not keep whoever sends a task for longer than this.
+    {"visibility_timeout": 600, "socket_timeout": 5, "socket_connect_timeout": 3}
+    if ENV.redis_url
+    else {"polling_interval": 0.05}
 )
 CELERY_TIMEZONE = "UTC"
 

@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from config.celery import app
+from tests.services import RedisServer, ServiceMissing, redis
+from tests.telemetry.engines import missing
 
 
 def test_every_task_is_of_the_products_app(tmp_path: Path) -> None:
@@ -36,3 +41,91 @@ def test_who_imports_it_is_listened_to(name: str) -> None:
     from celery import signals
 
     assert any("observability.pulses" in str(key) for key, _ in getattr(signals, name).receivers)
+
+
+#: Sends a task as a page does, for each line it reads, and says what came of it.
+SENDER = """
+import sys, time, django
+django.setup()
+from commandcenter.views.audit import _enqueue
+for line in sys.stdin:
+    began = time.monotonic()
+    try:
+        _enqueue("check", "tester")
+        told = "sent"
+    except ConnectionError:
+        told = "not sent"
+    print(told, "in time" if time.monotonic() - began < 30 else "late", flush=True)
+"""
+
+
+@pytest.fixture
+def broker() -> Iterator[RedisServer]:
+    try:
+        with redis() as started:
+            try:
+                yield started
+            finally:
+                started.server.resume()
+    except ServiceMissing as reason:
+        missing(reason)
+
+
+@contextmanager
+def python(broker: RedisServer, folder: Path, *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process of ours on that broker; what it says is in its standard output."""
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "DATA_DIR": str(folder),
+            "REDIS_URL": broker.url,
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_silent_broker_keeps_nobody_who_sends_a_task(broker: RedisServer, tmp_path: Path) -> None:
+    with python(broker, tmp_path, "-c", SENDER) as sender:
+        assert sender.stdin
+        assert sender.stdout
+
+        def send() -> str:
+            print(file=sender.stdin)
+            return next(line for line in sender.stdout if "sent" in line).strip()
+
+        assert send() == "sent in time"
+        broker.server.pause()
+        assert send() == "not sent in time"
+        broker.server.resume()
+        assert send() == "sent in time"
+
+
+@pytest.mark.slow
+@pytest.mark.services
+def test_a_beat_that_waits_for_its_broker_ends_when_it_is_asked_to(
+    broker: RedisServer, tmp_path: Path
+) -> None:
+    with python(broker, tmp_path, "-m", "celery", "-A", "config", "beat", "--loglevel", "DEBUG") as beat:
+        assert beat.stdout
+        next(line for line in beat.stdout if "telemetry.tasks.drain_spool sent" in line)
+        broker.server.pause()
+        # One is sent every second, and now gets no answer.
+        next(line for line in beat.stdout if "Sending due task" in line)
+        time.sleep(1.5)
+        beat.terminate()
+        said, _ = beat.communicate(timeout=10)
+        assert beat.returncode == 0, said
+        assert "Traceback" not in said

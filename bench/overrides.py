@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bench.deciding import _totals
@@ -73,9 +72,7 @@ def _bundle(count: int, rounds: int) -> list[Line]:
     from routing.bundle import build
     from routing.models import PolicyRevision
 
-    before = _megabytes()
     built: Any = build(None)
-    grown = _megabytes() - before
     first = timed(lambda: build(None), rounds)
     again, stored = [], []
     for number in range(rounds):
@@ -93,7 +90,6 @@ def _bundle(count: int, rounds: int) -> list[Line]:
         Line(f"bundle of {name}, from nothing", "s", first),
         Line(f"bundle of {name}, after one change", "s", tuple(again), 1),
         Line(f"archived by one change among {name}", "kB", tuple(stored)),
-        Line(f"memory of a first bundle of {name}", "MB", (grown,)),
     ]
 
 
@@ -188,8 +184,3 @@ def _asker(requests: int) -> Callable[[], list[float]]:
 
 def _archived(revisions: Any) -> int:
     return sum(len(payload) for payload in revisions.objects.values_list("payload", flat=True))
-
-
-def _megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6

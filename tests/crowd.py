@@ -21,7 +21,8 @@ def crowd(overrides: int, tenants: int = 5_000) -> None:
     # Of whatever tenants there are besides, none is one of these.
     ours = Tenant.objects.filter(slug__startswith="tenant-")
     Tenant.objects.bulk_create(
-        [Tenant(slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(ours.count(), tenants)], batch_size=5_000
+        [Tenant(slug=f"tenant-{n}", name=f"Tenant {n}") for n in range(ours.count(), tenants)],
+        batch_size=5_000,
     )
     rows = list(ours)
     now = timezone.now()

@@ -19,6 +19,8 @@ from routing import archive, bundle, journal, serving
 from routing.repeats import repeats
 from routing.storing.committing import believed
 from routing.storing.lanes import lanes
+from tests.services import RedisServer, ServiceMissing, redis
+from tests.telemetry.engines import missing
 
 # How long a draw or an example takes says more about the machine than about the code. In CI the examples
 # are the same each time, so that a failure there is one that can be seen again.
@@ -135,3 +137,16 @@ def _nothing_kept(settings: Settings, tmp_path: Path, monkeypatch: pytest.Monkey
     believed.forget()
     outage.end()
     repeats.forget()
+
+
+@pytest.fixture
+def broker() -> Iterator[RedisServer]:
+    """A Redis of the test's own; it may leave it paused."""
+    try:
+        with redis() as started:
+            try:
+                yield started
+            finally:
+                started.server.resume()
+    except ServiceMissing as reason:
+        missing(reason)

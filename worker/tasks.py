@@ -65,7 +65,12 @@ def make_app(settings: Settings) -> Celery:
         task_ignore_result=not settings.result_url,
         accept_content=["json"],
         # How long Redis waits for a worker that died: longer than a message takes, not the default hour.
-        broker_transport_options={"visibility_timeout": round(2 * settings.budget_seconds) + 60},
+        broker_transport_options={
+            "visibility_timeout": round(2 * settings.budget_seconds) + 60,
+            # A Redis that says nothing, as behind a cut network, is not waited for until its connection is closed.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 3,
+        },
         broker_connection_retry_on_startup=True,
     )
     held = _PerProcess(settings)
@@ -94,5 +99,6 @@ def read_message(raw: object) -> Message:
 
 
 def send(app: Celery, message: Message) -> Any:
-    """Put a message on the queue; Celery's AsyncResult, which holds the answer if RESULT_URL is set."""
+    """Put a message on the queue; Celery's AsyncResult, which holds the answer if RESULT_URL is set. Raises
+    kombu.exceptions.OperationalError after some tries when the broker is away or says nothing."""
     return app.send_task(TASK, [message.model_dump(mode="json")])

@@ -12,8 +12,7 @@ import pytest
 from redis import Redis
 
 from config.celery import app
-from tests.services import RedisServer, ServiceMissing, redis, wait_until
-from tests.telemetry.engines import missing
+from tests.services import RedisServer, wait_until
 
 
 def test_every_task_is_of_the_products_app(tmp_path: Path) -> None:
@@ -58,18 +57,6 @@ for line in sys.stdin:
         told = "not sent"
     print(told, "in time" if time.monotonic() - began < 30 else "late", flush=True)
 """
-
-
-@pytest.fixture
-def broker() -> Iterator[RedisServer]:
-    try:
-        with redis() as started:
-            try:
-                yield started
-            finally:
-                started.server.resume()
-    except ServiceMissing as reason:
-        missing(reason)
 
 
 @contextmanager

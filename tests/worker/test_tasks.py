@@ -4,29 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from demo.provider import Failure
-from tests.services import ServiceMissing, redis, wait_until
+from tests.services import RedisServer, wait_until
 from tests.worker.api import serving
 from tests.worker.scenes import DEFAULT, message, playing, policy, settings
 from worker.settings import BadSettings
 from worker.tasks import BadMessage, make_app, read_message, send
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def broker() -> Iterator[str]:
-    try:
-        with redis() as server:
-            yield server.url
-    except ServiceMissing as missing:
-        pytest.skip(str(missing))
 
 
 def test_it_needs_a_broker(tmp_path: Path) -> None:
@@ -51,9 +43,9 @@ def test_a_message_is_acknowledged_once_it_is_answered(tmp_path: Path) -> None:
 
 
 @pytest.mark.services
-def test_messages_are_consumed_answered_and_survive_their_worker(tmp_path: Path, broker: str) -> None:
+def test_messages_are_consumed_answered_and_survive_their_worker(tmp_path: Path, broker: RedisServer) -> None:
     with serving(policy()) as api, playing() as provider:
-        fields = {"broker_url": broker, "result_url": broker, "provider_urls": {"*": provider.url}}
+        fields = {"broker_url": broker.url, "result_url": broker.url, "provider_urls": {"*": provider.url}}
         app = make_app(settings(tmp_path, api.url, **fields))
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment = {
@@ -64,8 +56,8 @@ def test_messages_are_consumed_answered_and_survive_their_worker(tmp_path: Path,
             "WORKER_DEFAULT_PROFILE": DEFAULT.model_dump_json(),
             "WORKER_READ_TIMEOUT_MS": "5000",
             "WORKER_PROVIDER_URLS": f'{{"*": "{provider.url}"}}',
-            "WORKER_BROKER_URL": broker,
-            "WORKER_RESULT_URL": broker,
+            "WORKER_BROKER_URL": broker.url,
+            "WORKER_RESULT_URL": broker.url,
         }
 
         def start() -> subprocess.Popen[bytes]:
@@ -88,7 +80,7 @@ def test_messages_are_consumed_answered_and_survive_their_worker(tmp_path: Path,
             process.send_signal(signal.SIGKILL)
             process.wait()
             provider.behave(error_rate=0)
-            _return_unacknowledged(broker)
+            _return_unacknowledged(broker.url)
             process = start()
             assert again.get(timeout=30)["profile"] == "cheap"
             wait_until(lambda: len(api.events) == 6, "its report", 10)
@@ -99,6 +91,18 @@ def test_messages_are_consumed_answered_and_survive_their_worker(tmp_path: Path,
             process.wait()
         assert b"Traceback" not in (tmp_path / "log").read_bytes()
         assert b"secret" not in (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.services
+@pytest.mark.slow
+def test_who_sends_to_a_silent_broker_is_told_so_within_a_minute(tmp_path: Path, broker: RedisServer) -> None:
+    app = make_app(settings(tmp_path, "http://127.0.0.1:9", broker_url=broker.url))
+    send(app, message())
+    broker.server.pause()
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        send(app, message())
+    assert time.monotonic() - began < 60
 
 
 def _return_unacknowledged(broker: str) -> None:

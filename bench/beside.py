@@ -1,4 +1,5 @@
-"""`python -m bench.beside`: our endpoint and its peers in one run, round by round, and the ratios asked for.
+"""`python -m bench.beside`: our endpoint, our engine and their peers in one run, round by round, and the ratios asked
+for.
 
 In each round every one of ours and of the peers is started, warmed and asked in turn, so that a slow minute of the
 machine is everybody's; a ratio is of two runs of the same round.
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import ours
 from bench.loadgen import Load
 from bench.peers import Peer, peers, run_round
 from bench.scene import scene
@@ -20,6 +22,8 @@ from tests.services import ServiceMissing
 
 #: Of ours: what stores how, and whether candidates are in the answer.
 OURS = ("commit", "commit, brief", "write-behind", "write-behind, brief")
+#: Without HTTP there are no connections: one call after the other.
+IN_PROCESS = 0
 #: Peer, and how many times as fast ours shall be.
 TARGETS = {"tensorzero": 2.5, "unleash-server": 8.0, "litellm-proxy": 100.0}
 
@@ -72,8 +76,8 @@ def _measure(found: list[Found], left_out: dict[str, str], options: argparse.Nam
                     for connections in options.connections:
                         run = ask(one, web, chosen, 1, connections, number, options.seconds)
                         _tell(found, Found(way.name, connections, number, run.load, run.lost))
-            for peer in peers(options.only):
-                if not peer.in_process and peer.name not in left_out:
+            for peer in (*ours.IN_PROCESS, *peers(options.only)):
+                if peer.name not in left_out:
                     _ask_peer(found, left_out, peer, number, options)
 
 
@@ -83,7 +87,7 @@ def _ask_peer(
     try:
         with peer.running(pinned=options.pinned) as up:
             run_round(up, 4, 2)
-            for connections in options.connections:
+            for connections in [IN_PROCESS] if peer.in_process else options.connections:
                 load = run_round(up, connections, options.seconds)
                 _tell(found, Found(peer.name, connections, number, load))
     except (ServiceMissing, RuntimeError, OSError) as reason:
@@ -95,8 +99,8 @@ def _tell(found: list[Found], one: Found) -> None:
     found.append(one)
     cpu = " + ".join(f"{us:,.0f}" for us in one.load.cpu_us)
     print(
-        f"round {one.round + 1}  {one.who:<24} c={one.connections:<3} {one.load.rps:>9,.0f} rps  p50 "
-        f"{one.load.p50_us / 1000:.2f} ms  CPU {cpu} us  errors {one.load.errors}"
+        f"round {one.round + 1}  {one.who:<24} {_how(one.connections)} {one.load.rps:>9,.0f} rps  p50 "
+        f"{one.load.p50_us / 1000:.3f} ms  CPU {cpu} us  errors {one.load.errors}"
         f"{'' if one.lost is None else f'  lost {one.lost}'}",
         flush=True,
     )
@@ -108,8 +112,8 @@ def table(found: Iterable[Found]) -> list[str]:
     for one in found:
         by.setdefault((one.who, one.connections), []).append(one.load)
     return [
-        f"{who:<24} c={connections:<3} {spread([load.rps for load in of]):>28} rps  p50 "
-        f"{spread([load.p50_us / 1000 for load in of], 2)} ms  CPU "
+        f"{who:<24} {_how(connections)} {spread([load.rps for load in of]):>28} rps  p50 "
+        f"{spread([load.p50_us / 1000 for load in of], 2 if connections else 3)} ms  CPU "
         f"{' + '.join(spread(list(cpu)) for cpu in zip(*[load.cpu_us for load in of], strict=True))} us"
         for (who, connections), of in by.items()
     ]
@@ -119,21 +123,26 @@ def ratios(found: Sequence[Found]) -> list[str]:
     """Each of ours over each peer, of the rounds that have both."""
     rps = {(one.who, one.connections, one.round): one.load.rps for one in found}
     lines = []
-    for ours in OURS:
-        for who in dict.fromkeys(one.who for one in found if one.who not in OURS):
+    our_names = (*OURS, *(one.name for one in ours.IN_PROCESS))
+    for our in our_names:
+        for who in dict.fromkeys(one.who for one in found if one.who not in our_names):
             for connections in dict.fromkeys(one.connections for one in found):
                 rounds = [
-                    rps[ours, connections, number] / theirs
+                    rps[our, connections, number] / theirs
                     for (name, count, number), theirs in rps.items()
-                    if (name, count) == (who, connections) and (ours, connections, number) in rps
+                    if (name, count) == (who, connections) and (our, connections, number) in rps
                 ]
                 if rounds:
-                    lines.append(_ratio(ours, who, connections, rounds))
+                    lines.append(_ratio(our, who, connections, rounds))
     return lines
 
 
-def _ratio(ours: str, who: str, connections: int, rounds: Sequence[float]) -> str:
-    line = f"{ours:<22} over {who:<22} c={connections:<3} {spread(rounds, 1)} x"
+def _how(connections: int) -> str:
+    return "calls" if connections == IN_PROCESS else f"c={connections:<3}"
+
+
+def _ratio(our: str, who: str, connections: int, rounds: Sequence[float]) -> str:
+    line = f"{our:<22} over {who:<22} {_how(connections)} {spread(rounds, 1)} x"
     if (target := TARGETS.get(who)) is None:
         return line
     return f"{line}  target {target:g}: {'met' if statistics.median(rounds) >= target else 'MISSED'}"

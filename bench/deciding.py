@@ -4,7 +4,8 @@ import hashlib
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,7 +75,7 @@ def engine(rounds: int) -> list[Line]:
     """decide() at 4, 20 and 100 profiles, another conversation each time; sizes take turns in each round."""
     from routing.engine import SelectionRequest, decide
 
-    bundles = {profiles: _bundle(profiles) for profiles in ENGINE_PROFILES}
+    bundles = {profiles: bundle_of(profiles) for profiles in ENGINE_PROFILES}
     now = datetime.now(UTC)
 
     def once(bundle: Any, number: int) -> float:
@@ -95,40 +96,45 @@ def engine(rounds: int) -> list[Line]:
 
 
 def local(folder: Path, rounds: int) -> list[Line]:
-    """A worker's client that decides by the bundle (WORKER_EVALUATION=local), from the call to the profile, while its
-    other thread writes the decisions to the outbox. The bundle came over HTTP."""
+    """A worker that decides by the bundle, from the call to the profile."""
+    with deciding_worker(bundle_of(20), folder / "worker") as client:
+
+        def once(number: int) -> float:
+            began = time.perf_counter()
+            selected = client.select("tenant-0", "persona-0", f"conversation-{number}")
+            taken = time.perf_counter() - began
+            assert selected.source == "local", selected
+            return taken
+
+        found = [
+            _quantiles(once(start + number) for number in range(_DECISIONS))
+            for start in range(0, rounds * _DECISIONS, _DECISIONS)
+        ]
+    return _lines("local evaluation in a worker, 20 profiles", found, 60)
+
+
+@contextmanager
+def deciding_worker(bundle: Any, folder: Path) -> Iterator[Any]:
+    """A worker's client that decides by the bundle (WORKER_EVALUATION=local), which came over HTTP, while its other
+    thread writes the decisions to the outbox in the folder."""
     from tests.worker.api import serving
     from worker.client import SelectionClient
     from worker.outbox import Outbox
     from worker.settings import Evaluation, Profile, load_settings
 
     default = Profile(slug="house", provider="openai", model="house", base_url="http://127.0.0.1:9/v1")
-    with serving(_bundle(20)) as api:
+    with serving(bundle) as api:
         settings = load_settings(
             api_url=api.url,
             api_key=api.key,
             evaluation=Evaluation.LOCAL,
             default_profile=default,
-            state_dir=folder / "worker",
+            state_dir=folder,
         )
-        outbox = Outbox(settings.state_dir)
-        with SelectionClient(settings, outbox) as client:
+        with closing(Outbox(settings.state_dir)) as outbox, SelectionClient(settings, outbox) as client:
             if not client.wait_ready(10):
                 raise RuntimeError("the worker got no bundle")
-
-            def once(number: int) -> float:
-                began = time.perf_counter()
-                selected = client.select("tenant-0", "persona-0", f"conversation-{number}")
-                taken = time.perf_counter() - began
-                assert selected.source == "local", selected
-                return taken
-
-            found = [
-                _quantiles(once(start + number) for number in range(_DECISIONS))
-                for start in range(0, rounds * _DECISIONS, _DECISIONS)
-            ]
-        outbox.close()
-    return _lines("local evaluation in a worker, 20 profiles", found, 60)
+            yield client
 
 
 def _quantiles(seconds: Iterable[float]) -> tuple[float, float]:
@@ -142,7 +148,7 @@ def _lines(name: str, found: list[tuple[float, float]], target: float | None) ->
     return [Line(f"{name}, p50", "us", medians, target), Line(f"{name}, p99", "us", tails)]
 
 
-def _bundle(profiles: int) -> Any:
+def bundle_of(profiles: int) -> Any:
     """One scope, its profiles scored, the flag on for nearly all."""
     from routing.engine import Bundle, BundlePersona, BundleProfile, BundleSnapshot, BundleTenant, FlagState
     from routing.snapshots import score_all

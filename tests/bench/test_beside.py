@@ -1,7 +1,11 @@
 """What the benches of the endpoint print: medians, ratios of the same round, and what is short of its target."""
 
+import pytest
+
 from bench.beside import Found, ratios, table
 from bench.loadgen import Load, parse
+from bench.ours import IN_PROCESS
+from bench.peers import run_round
 from bench.serving import spread
 
 
@@ -21,6 +25,29 @@ def test_ratios_are_of_the_same_round() -> None:
     assert (
         line == "write-behind           over tensorzero             c=16  3.0 (2.0 to 5.0) x  target 2.5: met"
     )
+
+
+def test_what_is_called_in_process_is_compared_with_what_is_called_in_process() -> None:
+    found = [
+        Found("our engine", 0, 0, load(3000)),
+        Found("litellm-router-choice", 0, 0, load(1000)),
+        Found("commit", 16, 0, load(100)),
+        Found("portkey", 16, 0, load(50)),
+    ]
+    assert ratios(found) == [
+        "commit                 over portkey                c=16  2.0 (2.0 to 2.0) x",
+        "our engine             over litellm-router-choice  calls 3.0 (3.0 to 3.0) x",
+    ]
+    assert table(found)[0].startswith("our engine               calls ")
+
+
+@pytest.mark.parametrize("operation", ["engine", "worker"])
+def test_ours_are_called_as_peers_are(operation: str) -> None:
+    [one] = [one for one in IN_PROCESS if operation in one.name]
+    with one.running() as up:
+        told = run_round(up, 1, 0.1)
+    assert told.requests > 10
+    assert told.errors == 0
 
 
 def test_a_target_that_is_missed_says_so_and_a_peer_without_one_is_only_told() -> None:

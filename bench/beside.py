@@ -23,7 +23,7 @@ from tests.services import ServiceMissing
 #: Of ours: what stores how, and whether candidates are in the answer.
 OURS = ("commit", "commit, brief", "write-behind", "write-behind, brief")
 #: Without HTTP there are no connections: one call after the other.
-IN_PROCESS = 0
+CALLS = 0
 #: Peer, and how many times as fast ours shall be.
 TARGETS = {"tensorzero": 2.5, "unleash-server": 8.0, "litellm-proxy": 100.0}
 
@@ -76,7 +76,7 @@ def _measure(found: list[Found], left_out: dict[str, str], options: argparse.Nam
                     for connections in options.connections:
                         run = ask(one, web, chosen, 1, connections, number, options.seconds)
                         _tell(found, Found(way.name, connections, number, run.load, run.lost))
-            for peer in (*ours.IN_PROCESS, *peers(options.only)):
+            for peer in (*ours.CALLED, *peers(options.only)):
                 if peer.name not in left_out:
                     _ask_peer(found, left_out, peer, number, options)
 
@@ -87,7 +87,7 @@ def _ask_peer(
     try:
         with peer.running(pinned=options.pinned) as up:
             run_round(up, 4, 2)
-            for connections in [IN_PROCESS] if peer.in_process else options.connections:
+            for connections in [CALLS] if peer.in_process else options.connections:
                 load = run_round(up, connections, options.seconds)
                 _tell(found, Found(peer.name, connections, number, load))
     except (ServiceMissing, RuntimeError, OSError) as reason:
@@ -123,7 +123,7 @@ def ratios(found: Sequence[Found]) -> list[str]:
     """Each of ours over each peer, of the rounds that have both."""
     rps = {(one.who, one.connections, one.round): one.load.rps for one in found}
     lines = []
-    our_names = (*OURS, *(one.name for one in ours.IN_PROCESS))
+    our_names = (*OURS, *(one.name for one in ours.CALLED))
     for our in our_names:
         for who in dict.fromkeys(one.who for one in found if one.who not in our_names):
             for connections in dict.fromkeys(one.connections for one in found):
@@ -138,7 +138,7 @@ def ratios(found: Sequence[Found]) -> list[str]:
 
 
 def _how(connections: int) -> str:
-    return "calls" if connections == IN_PROCESS else f"c={connections:<3}"
+    return "calls" if connections == CALLS else f"c={connections:<3}"
 
 
 def _ratio(our: str, who: str, connections: int, rounds: Sequence[float]) -> str:

@@ -1,8 +1,6 @@
 """Ours without HTTP, asked as peers in process are: the engine, and a worker's client that decides by the bundle."""
 
-import atexit
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
@@ -12,6 +10,8 @@ from bench.peers.base import Ask, Peer, Start, in_process
 
 ROOT = Path(__file__).parents[1]
 PROFILES = 20
+#: What is asked until a signal ends the process, in a folder that whoever started it deletes.
+_running = ExitStack()
 
 
 def engine() -> Callable[[int], object]:
@@ -33,10 +33,7 @@ def worker() -> Callable[[int], object]:
     django.setup()
     from bench.deciding import bundle_of, deciding_worker
 
-    running = ExitStack()
-    atexit.register(running.close)
-    folder = running.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-    client = running.enter_context(deciding_worker(bundle_of(PROFILES), Path(folder)))
+    client = _running.enter_context(deciding_worker(bundle_of(PROFILES), Path.cwd() / "worker"))
 
     def one(n: int) -> None:
         assert client.select("tenant-0", "persona-0", f"conversation-{n}").source == "local"
@@ -58,7 +55,7 @@ def _started(operation: str) -> Start:
 
 
 #: Beside the peers that are asked in process, and asked as they are.
-IN_PROCESS = (
+CALLED = (
     Peer(
         "our engine",
         f"decide() over a bundle of {PROFILES} scored profiles.",

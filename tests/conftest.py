@@ -144,9 +144,6 @@ def broker() -> Iterator[RedisServer]:
     """A Redis of the test's own; it may leave it paused."""
     try:
         with redis() as started:
-            try:
-                yield started
-            finally:
-                started.server.resume()
+            yield started
     except ServiceMissing as reason:
         missing(reason)

@@ -4,7 +4,7 @@ import pytest
 
 from bench.beside import Found, ratios, table
 from bench.loadgen import Load, parse
-from bench.ours import IN_PROCESS
+from bench.ours import CALLED
 from bench.peers import run_round
 from bench.serving import spread
 
@@ -43,7 +43,7 @@ def test_what_is_called_in_process_is_compared_with_what_is_called_in_process() 
 
 @pytest.mark.parametrize("operation", ["engine", "worker"])
 def test_ours_are_called_as_peers_are(operation: str) -> None:
-    [one] = [one for one in IN_PROCESS if operation in one.name]
+    [one] = [one for one in CALLED if operation in one.name]
     with one.running() as up:
         told = run_round(up, 1, 0.1)
     assert told.requests > 10

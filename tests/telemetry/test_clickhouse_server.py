@@ -21,8 +21,6 @@ from tests.services import ClickHouseServer, ServiceMissing, clickhouse_server, 
 from tests.telemetry.engines import missing
 
 CONNECT_TIMEOUT = 0.5
-#: For a machine that does other things meanwhile; the next longer time limit, 5 s, is still told apart.
-SLACK = 1.5
 
 
 def door_to(port: int, options: str = "", **timeouts: float) -> ClickHouse:
@@ -35,7 +33,7 @@ def door_to(port: int, options: str = "", **timeouts: float) -> ClickHouse:
 def within(seconds: float) -> Iterator[None]:
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < seconds + SLACK
+    assert time.monotonic() - started < seconds
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from tests.worker.scenes import code, policy, selecting, settings, tell, timed
 from worker.client import AsyncSelectionClient, Selected
 from worker.outbox import Outbox
 
-#: The bound is 0.3 s; the rest is for a machine that does other things meanwhile. Without the bound these would take
-#: five seconds and more, and one after the other ten.
-PROMISED = 2.0
+#: The bound is 0.3 s; the rest is for a machine that does other things meanwhile.
+PROMISED = 0.6
+#: The same for 32 threads that share the processors; one after the other they would take ten seconds.
+PROMISED_IN_A_CROWD = 2.0
 
 ASK = {"tenant": "aurora", "persona": "essayist", "conversation_id": "c-1", "task": "essay"}
 
@@ -209,7 +210,7 @@ def test_many_at_once_all_get_theirs_in_time(api: Api, tmp_path: Path) -> None:
         found = list(pool.map(lambda _: timed(lambda: client.select(**ASK)), range(96)))
     assert {selected.profile.slug for selected, _ in found} == {"cheap"}
     tell(f"96 at once, slowest: {max(seconds for _, seconds in found) * 1000:.0f} ms")
-    assert max(seconds for _, seconds in found) < PROMISED
+    assert max(seconds for _, seconds in found) < PROMISED_IN_A_CROWD
 
 
 def _without_ids(selected: Selected) -> Any:
